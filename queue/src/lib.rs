@@ -1,0 +1,28 @@
+//! An embedded, durable CommitLog queue.
+//!
+//! ```text
+//! storage/   the seam under every file write: the real disk, and a faulting one for tests
+//! log/       CommitLog: segments → frames → records; group commit, recovery, verify
+//! index/     ConsumeQueue: per topic and queue, 20-byte entries, derived from the log
+//! group/     consumer groups: leases, ack, nack, retry, dead letters, their checkpoint
+//! timer/     delayed messages and deadlines, derived from the log
+//! queue.rs   the façade: append, receive, ack …
+//! ```
+//!
+//! Data flows one way: `append` → log (durable) → dispatcher (reads the durable log) → index, timers →
+//! `receive`. No async runtime inside; what must wait takes a [`std::task::Context`].
+#![deny(unsafe_code)]
+
+mod clock;
+mod message;
+mod position;
+mod queue;
+pub mod storage;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
+pub use position::Position;
+pub use queue::{
+    AppendError, Appended, Delivery, Durability, Durable, GroupStats, OpenError, Queue, QueueOptions,
+    QueueStats, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
+};

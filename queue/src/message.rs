@@ -1,0 +1,86 @@
+//! Messages: what a producer hands in, what the log gives back.
+
+use crate::Position;
+use bytes::Bytes;
+
+/// Which queue of a topic a message goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueChoice<'a> {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// By hash of the key: equal keys share a queue.
+    Key(&'a str),
+    /// This one; out of range is an error.
+    Explicit(u32),
+}
+
+/// A message on its way into the log. Borrowed: appending copies it once, into the commit buffer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewMessage<'a> {
+    /// Target topic; created on first use with the configured number of queues.
+    pub topic: &'a str,
+    /// Which of its queues.
+    pub queue: QueueChoice<'a>,
+    /// One tag to filter by; empty for none.
+    pub tag: &'a str,
+    /// Look-up keys.
+    pub keys: &'a [&'a str],
+    /// Free properties.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// Held until this instant (Unix ms), then it appears in its topic.
+    pub deliver_at_ms: Option<u64>,
+    /// Not delivered at or after this instant (Unix ms); its drop is reported.
+    pub deadline_ms: Option<u64>,
+    /// The payload.
+    pub body: &'a [u8],
+}
+
+/// Deadline handling of a message (kept small: it is copied into the timer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Born (appended) at, Unix ms.
+    pub born_at_ms: u64,
+    /// Deliver not before, Unix ms.
+    pub deliver_at_ms: Option<u64>,
+    /// Deliver not at or after, Unix ms.
+    pub deadline_ms: Option<u64>,
+}
+
+/// A message as it stands in the log. Cloning is cheap: body and head are slices of the mapped segment,
+/// which stays mapped while a slice lives.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub position: Position,
+    /// Topic.
+    pub topic: String,
+    /// Queue in the topic.
+    pub queue: u32,
+    /// Dense offset in that queue.
+    pub offset: u64,
+    /// Tag, empty for none.
+    pub tag: String,
+    /// Look-up keys.
+    pub keys: Vec<String>,
+    /// Free properties.
+    pub properties: Vec<(String, String)>,
+    /// Times.
+    pub times: Deadlines,
+    /// Payload, a slice of the map.
+    pub body: Bytes,
+}
+
+/// Where a new group starts, or is reset to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartFrom {
+    /// The oldest message kept.
+    #[default]
+    First,
+    /// Only what comes after now.
+    Last,
+    /// This offset in every queue (clamped to what is kept).
+    Offset(u64),
+    /// The first message born at or after this instant, Unix ms.
+    TimeMs(u64),
+}
