@@ -14,15 +14,17 @@
 #![deny(unsafe_code)]
 
 mod clock;
+pub mod log;
 mod message;
 mod position;
 mod queue;
 pub mod storage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use log::OpenError;
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
-    AppendError, Appended, Delivery, Durability, Durable, GroupStats, OpenError, Queue, QueueOptions,
-    QueueStats, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
+    AppendError, Appended, Delivery, Durability, Durable, GroupStats, Queue, QueueOptions, QueueStats,
+    Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
 };

@@ -1,5 +1,6 @@
 //! The façade: one handle over log, index, groups and timers.
 
+use crate::log::OpenError;
 use crate::storage::Storage;
 use crate::{Clock, Message, NewMessage, Position, StartFrom};
 use std::path::PathBuf;
@@ -176,10 +177,6 @@ pub struct QueueStats {
     /// Skipped: tag filter, group reset, or discarded by the owner.
     pub skipped: Vec<(u64, u64)>,
 }
-
-/// Why a queue did not open. Each names the file, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
 
 /// Why an append was refused. A refusal is definite: nothing of the batch is in the log.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
