@@ -1,0 +1,79 @@
+//! Configuration: a TOML file, overridden by the environment, with a default for every key.
+//!
+//! ```text
+//! types.rs     the settings as the gateway uses them
+//! sections.rs  keys, defaults, ranges        identity.rs, secret.rs: the two with rules of their own
+//! reader.rs    typed reads that go on after an error
+//! problem.rs   what is wrong, and where
+//! ```
+//!
+//! Paths are relative to the folder the process was started in.
+
+mod identity;
+mod problem;
+mod reader;
+mod secret;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use problem::{ConfigProblem, Place};
+pub use types::{
+    ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
+    QueueSettings, Quota, SaleAtStart, Secret, Tokens,
+};
+
+use std::path::Path;
+use toml::de::DeTable;
+
+impl Config {
+    /// Reads and checks the file (`None`: all defaults), then the environment over it. Variables that do not
+    /// begin with `TIDEGATE__` are ignored; `TIDEGATE__LISTEN__PUBLIC` stands for `listen.public`.
+    ///
+    /// Answers every problem at once, in the order of the file.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<ConfigProblem>> {
+        let text = match path {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                vec![ConfigProblem {
+                    place: Place::Whole,
+                    key: String::new(),
+                    message: format!("cannot read {}: {error}", path.display()),
+                    help: Some("check the path of --config".to_owned()),
+                }]
+            })?,
+        };
+        Self::parse(path.unwrap_or(Path::new("defaults")), &text, env).0
+    }
+
+    /// As [`Self::load`] with the text at hand; also tells every key with its default.
+    pub(crate) fn parse(
+        path: &Path,
+        text: &str,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> (Result<Self, Vec<ConfigProblem>>, Vec<(String, String)>) {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let overrides = reader::Overrides::new(env);
+        let mut reader = reader::Reader::new(path, text, &overrides);
+        for error in &errors {
+            let place = reader.place(&error.span().unwrap_or(0..0));
+            let message = format!("this is no TOML: {}", error.message());
+            reader.problem(place, "", message, None);
+        }
+        let mut root = reader.root(document.get_ref());
+        let config = sections::root(&mut root);
+        root.finish();
+        reader.finish();
+        let keys = std::mem::take(&mut reader.keys);
+        let mut problems = std::mem::take(&mut reader.problems);
+        problems.sort_by_key(|problem| match &problem.place {
+            Place::File { line, column, .. } => (*line, *column),
+            Place::Env(_) | Place::Whole => (usize::MAX, 0),
+        });
+        (if problems.is_empty() { Ok(config) } else { Err(problems) }, keys)
+    }
+}

@@ -1,0 +1,387 @@
+//! Reads typed values out of a TOML document and the environment, and goes on after an error, so that every
+//! problem is told at once with its place. A serde derive would stop at the first one; so sections ask for
+//! their keys here one by one, and what nobody asked for is an unknown key.
+//!
+//! Knows nothing of what the keys mean.
+
+use super::problem::{ConfigProblem, Place, nearest};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Prefix of environment variables that override the file.
+pub(super) const ENV_PREFIX: &str = "TIDEGATE__";
+
+/// The variables that override the file, by lower case dotted key.
+pub(super) struct Overrides(BTreeMap<String, Override>);
+
+struct Override {
+    name: String,
+    value: String,
+    used: Cell<bool>,
+}
+
+impl Overrides {
+    pub(super) fn new(env: impl Iterator<Item = (String, String)>) -> Self {
+        let entries = env.filter_map(|(name, value)| {
+            let key = name.strip_prefix(ENV_PREFIX)?.to_lowercase().replace("__", ".");
+            Some((key, Override { name, value, used: Cell::new(false) }))
+        });
+        Self(entries.collect())
+    }
+}
+
+/// The sources, and what was found wrong so far.
+pub(super) struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    overrides: &'a Overrides,
+    pub(super) problems: Vec<ConfigProblem>,
+    /// Every key that was asked for, with its default as TOML text (empty: none).
+    pub(super) keys: Vec<(String, String)>,
+}
+
+/// One table of the document, or its absence: then every key has its override or its default.
+pub(super) struct Section<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    path: String,
+    table: Option<&'a DeTable<'a>>,
+    known: Vec<&'static str>,
+    env: bool,
+}
+
+/// A value with its place.
+pub(super) struct Found<'a> {
+    value: DeValue<'a>,
+    /// The variable's text, for which quotes are optional.
+    raw: Option<&'a str>,
+    pub(super) place: Place,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str, overrides: &'a Overrides) -> Self {
+        Self { path, text, overrides, problems: Vec::new(), keys: Vec::new() }
+    }
+
+    pub(super) fn root<'r>(&'r mut self, table: &'a DeTable<'a>) -> Section<'r, 'a> {
+        Section { reader: self, path: String::new(), table: Some(table), known: Vec::new(), env: true }
+    }
+
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        let before = &self.text[..self.text.floor_char_boundary(span.start.min(self.text.len()))];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Place::File {
+            path: self.path.to_path_buf(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    pub(super) fn problem(
+        &mut self,
+        place: Place,
+        key: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.problems.push(ConfigProblem { place, key: key.to_owned(), message: message.into(), help });
+    }
+
+    /// Variables that no section asked for.
+    pub(super) fn finish(&mut self) {
+        let unused: Vec<(String, String)> = self
+            .overrides
+            .0
+            .iter()
+            .filter(|(_, entry)| !entry.used.get())
+            .map(|(key, entry)| (key.clone(), entry.name.clone()))
+            .collect();
+        for (key, name) in unused {
+            let help = nearest(&key, self.keys.iter().map(|(known, _)| known.as_str())).map(|known| {
+                format!("did you mean {ENV_PREFIX}{}?", known.to_uppercase().replace('.', "__"))
+            });
+            self.problem(Place::Env(name), &key, "unknown key", help);
+        }
+    }
+}
+
+impl<'a> Section<'_, 'a> {
+    /// A nested table; absent is as good as empty.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'_, 'a> {
+        self.known.push(key);
+        let path = self.path_of(key);
+        let table = match self.table.and_then(|table| table.get(key)) {
+            None => None,
+            Some(value) => {
+                let table = value.get_ref().as_table();
+                if table.is_none() {
+                    let place = self.reader.place(&value.span());
+                    let found = value.get_ref().type_str();
+                    let help = Some(format!("write [{path}] on a line of its own, then its keys"));
+                    self.reader.problem(place, &path, format!("expected a table, found {found}"), help);
+                }
+                table
+            }
+        };
+        Section { reader: &mut *self.reader, path, table, known: Vec::new(), env: self.env }
+    }
+
+    /// Notes a nested table that another function reads.
+    pub(super) fn known_section(&mut self, key: &'static str) {
+        self.known.push(key);
+    }
+
+    /// Is the key written in the file, rightly or not?
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The tables of `[[key]]`, read one by one. The environment cannot address them.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Section<'_, 'a>) -> T,
+    ) -> Vec<T> {
+        self.known.push(key);
+        let path = self.path_of(key);
+        let entries: Vec<&'a Spanned<DeValue<'a>>> = match self.table.and_then(|table| table.get(key)) {
+            None => Vec::new(),
+            Some(value) => match value.get_ref().as_array() {
+                Some(array) => array.iter().collect(),
+                None => vec![value],
+            },
+        };
+        let mut out = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Some(table) = entry.get_ref().as_table() else {
+                let place = self.reader.place(&entry.span());
+                let found = entry.get_ref().type_str();
+                let help = Some(format!("write [[{path}]] on a line of its own, then its keys"));
+                self.reader.problem(place, &path, format!("expected tables, found {found}"), help);
+                continue;
+            };
+            let mut section = Section {
+                reader: &mut *self.reader,
+                path: path.clone(),
+                table: Some(table),
+                known: Vec::new(),
+                env: false,
+            };
+            out.push(read(&mut section));
+            section.finish();
+        }
+        out
+    }
+
+    /// The value of a key with its place; the environment goes before the file.
+    pub(super) fn take(&mut self, key: &'static str, default: String) -> Option<Found<'a>> {
+        self.known.push(key);
+        let path = self.path_of(key);
+        let mut found = None;
+        if self.env {
+            if let Some(entry) = self.reader.overrides.0.get(&path) {
+                entry.used.set(true);
+                found = Some(Found {
+                    value: match DeValue::parse(&entry.value) {
+                        Ok(value) => value.into_inner(),
+                        Err(_) => DeValue::String(entry.value.as_str().into()),
+                    },
+                    raw: Some(&entry.value),
+                    place: Place::Env(entry.name.clone()),
+                });
+            }
+            self.reader.keys.push((path, default));
+        }
+        if found.is_none()
+            && let Some(value) = self.table.and_then(|table| table.get(key))
+        {
+            let place = self.reader.place(&value.span());
+            found = Some(Found { value: value.get_ref().clone(), raw: None, place });
+        }
+        found
+    }
+
+    /// A problem with the value of a key.
+    pub(super) fn problem(
+        &mut self,
+        place: Place,
+        key: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        let path = self.path_of(key);
+        self.reader.problem(place, &path, message, help);
+    }
+
+    /// A whole number in `range`; `unit` (may be empty) is named when it is not.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> u64 {
+        self.number_or(key, Some(default), range, unit).unwrap_or(default)
+    }
+
+    /// As [`Self::number`], without a default.
+    pub(super) fn number_or(
+        &mut self,
+        key: &'static str,
+        default: Option<u64>,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        let found = self.take(key, default.map_or_else(String::new, |value| value.to_string()))?;
+        match number_of(&found.value, &range, unit) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.problem(found.place, key, message, None);
+                default
+            }
+        }
+    }
+
+    /// A list of whole numbers, none of them out of `range`, not empty.
+    pub(super) fn numbers(
+        &mut self,
+        key: &'static str,
+        default: &[u64],
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Vec<u64> {
+        let Some(found) = self.take(key, format!("{default:?}")) else { return default.to_vec() };
+        let Some(array) = found.value.as_array().filter(|array| !array.is_empty()) else {
+            self.problem(found.place, key, "expected a list of whole numbers, such as [1000, 5000]", None);
+            return default.to_vec();
+        };
+        match array.iter().map(|value| number_of(value.get_ref(), &range, unit)).collect() {
+            Ok(values) => values,
+            Err(message) => {
+                self.problem(found.place, key, message, None);
+                default.to_vec()
+            }
+        }
+    }
+
+    /// One of the given words.
+    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> T {
+        let (default_word, default) = choices[0];
+        let Some((text, place)) = self.text_or(key, Some(default_word)) else { return default };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return *value;
+        }
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let help =
+            nearest(&text, choices.iter().map(|(word, _)| *word)).map(|w| format!("did you mean \"{w}\"?"));
+        self.problem(place, key, format!("\"{text}\" is none of {}", words.join(", ")), help);
+        default
+    }
+
+    /// Text with its place, when the key is written.
+    pub(super) fn text_or(&mut self, key: &'static str, default: Option<&str>) -> Option<(String, Place)> {
+        let found = self.take(key, default.map_or_else(String::new, |text| format!("\"{text}\"")))?;
+        match (&found.value, found.raw) {
+            (DeValue::String(text), _) => Some((text.to_string(), found.place)),
+            (_, Some(raw)) => Some((raw.to_owned(), found.place)),
+            (other, None) => {
+                let message = format!("expected text in quotes, found {}", other.type_str());
+                self.problem(found.place, key, message, None);
+                None
+            }
+        }
+    }
+
+    /// Text that parses, such as an address. `what` finishes "expected …".
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        if let Some((text, place)) = self.text_or(key, Some(default)) {
+            match parse(&text) {
+                Some(value) => return value,
+                None => self.problem(place, key, format!("expected {what}, found \"{text}\""), None),
+            }
+        }
+        parse(default).expect("a default parses")
+    }
+
+    /// A list of texts that parse.
+    pub(super) fn parsed_list<T>(
+        &mut self,
+        key: &'static str,
+        default: &[&str],
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let fallback = || default.iter().filter_map(|text| parse(text)).collect();
+        let Some(found) = self.take(key, format!("{default:?}")) else { return fallback() };
+        let Some(array) = found.value.as_array() else {
+            self.problem(found.place, key, format!("expected a list of {what}, such as {default:?}"), None);
+            return fallback();
+        };
+        let mut values = Vec::with_capacity(array.len());
+        for entry in array.iter() {
+            match entry.get_ref().as_str().and_then(&parse) {
+                Some(value) => values.push(value),
+                None => {
+                    let message = format!("{} is no {what}", render(entry.get_ref()));
+                    self.problem(found.place.clone(), key, message, None);
+                }
+            }
+        }
+        values
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(found) = self.take(key, default.to_string()) else { return default };
+        found.value.as_bool().unwrap_or_else(|| {
+            let message = format!("expected true or false, found {}", found.value.type_str());
+            self.problem(found.place, key, message, None);
+            default
+        })
+    }
+
+    /// Tells of every key that was not asked for.
+    pub(super) fn finish(self) {
+        let Some(table) = self.table else { return };
+        for (key, _) in table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref())) {
+            let place = self.reader.place(&key.span());
+            let path = if self.path.is_empty() {
+                key.get_ref().to_string()
+            } else {
+                format!("{}.{}", self.path, key.get_ref())
+            };
+            let help = nearest(key.get_ref(), self.known.iter().copied())
+                .map(|known| format!("did you mean \"{known}\"?"))
+                .or_else(|| Some(format!("known here: {}", self.known.join(", "))));
+            self.reader.problem(place, &path, "unknown key", help);
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+fn number_of(value: &DeValue<'_>, range: &RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    let Some(integer) = value.as_integer() else {
+        return Err(format!("expected a whole number{unit}, found {}", value.type_str()));
+    };
+    match u64::from_str_radix(integer.as_str(), integer.radix()) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("{integer} is out of range, {} to {}{unit}", range.start(), range.end())),
+    }
+}
+
+fn render(value: &DeValue<'_>) -> String {
+    value.as_str().map_or_else(|| value.type_str().to_owned(), |text| format!("\"{text}\""))
+}

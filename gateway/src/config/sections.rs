@@ -1,0 +1,262 @@
+//! Every section with its keys, defaults and ranges. `config/tidegate.toml` says the same to operators, and a
+//! test keeps the two in step.
+
+use super::reader::Section;
+use super::secret::read_secret;
+use super::types::{
+    ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
+    QueueSettings, Quota, SaleAtStart, Tokens,
+};
+use super::{identity, problem::Place};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tidegate_queue::Durability;
+use tidegate_stock::SaleSpec;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// A year: no wait of a sale is longer.
+const WAIT_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
+const RATE_MAX: u64 = 100_000_000;
+
+pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
+    let listen = listen(root);
+    Config {
+        data: data(root),
+        ledger: ledger(root),
+        identity: identity_section(root),
+        tokens: tokens(root),
+        quota: quota(root),
+        queue: queue(root),
+        inner_tokens: inner(root, listen.inner),
+        log: log(root),
+        sales: root.tables("sale", sale),
+        listen,
+    }
+}
+
+fn listen(root: &mut Section<'_, '_>) -> Listen {
+    let mut section = root.section("listen");
+    let address = "an address and port such as 127.0.0.1:8080";
+    let parse = |text: &str| text.parse::<SocketAddr>().ok();
+    let public = section.parsed("public", "127.0.0.1:8080", address, parse);
+    let inner = section.parsed("inner", "127.0.0.1:8081", address, parse);
+    if public == inner && public.port() != 0 {
+        section.problem(
+            Place::Whole,
+            "inner",
+            format!("public and inner are both {public}"),
+            Some("give each listener a port of its own".to_owned()),
+        );
+    }
+    let threads = section.number("threads", 0, 0..=1024, "threads") as usize;
+    let listen = Listen {
+        public,
+        inner,
+        threads: if threads == 0 {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        } else {
+            threads
+        },
+        connections_max: section.number("connections_max", 20_000, 1..=10_000_000, "connections") as usize,
+        header_timeout_ms: section.number("header_timeout_ms", 10_000, 10..=600_000, "ms"),
+        idle_timeout_ms: section.number("idle_timeout_ms", 75_000, 10..=3_600_000, "ms"),
+        header_bytes_max: section.number("header_bytes_max", 16 * KIB, 8 * KIB..=MIB, "bytes") as usize,
+        body_bytes_max: section.number("body_bytes_max", 64 * KIB, 64..=16 * MIB, "bytes") as usize,
+        inner_body_bytes_max: section.number("inner_body_bytes_max", 8 * MIB, KIB..=256 * MIB, "bytes")
+            as usize,
+        drain_ms: section.number("drain_ms", 10_000, 0..=600_000, "ms"),
+    };
+    section.finish();
+    listen
+}
+
+fn data(root: &mut Section<'_, '_>) -> Data {
+    let mut section = root.section("data");
+    let dir = match section.text_or("dir", Some("data")) {
+        Some((dir, place)) => {
+            if dir.is_empty() {
+                section.problem(place, "dir", "is empty", Some("name a folder".to_owned()));
+            }
+            PathBuf::from(dir)
+        }
+        None => PathBuf::from("data"),
+    };
+    let is_async = section.choice("flush", &[("sync", false), ("async", true)]);
+    let interval_ms = section.number("flush_interval_ms", 10, 1..=60_000, "ms");
+    let data = Data {
+        dir,
+        flush: if is_async { Durability::Async { interval_ms } } else { Durability::Sync },
+        segment_bytes: section.number("segment_bytes", 64 * MIB, 64 * KIB..=16 * GIB, "bytes"),
+        pending_bytes_max: section.number("pending_bytes_max", 64 * MIB, 64 * KIB..=16 * GIB, "bytes"),
+        snapshot_bytes: section.number("snapshot_bytes", 64 * MIB, 64 * KIB..=1024 * GIB, "bytes"),
+    };
+    section.finish();
+    data
+}
+
+fn ledger(root: &mut Section<'_, '_>) -> LedgerKind {
+    let mut section = root.section("ledger");
+    if section.choice("kind", &[("embedded", false), ("redis", true)]) {
+        section.problem(
+            Place::Whole,
+            "kind",
+            "the Redis ledger is not in this version",
+            Some("use kind = \"embedded\"".to_owned()),
+        );
+    }
+    let mut redis = section.section("redis");
+    let _ = redis.text_or("url", None);
+    redis.finish();
+    section.finish();
+    LedgerKind::Embedded
+}
+
+fn identity_section(root: &mut Section<'_, '_>) -> Identity {
+    let mut section = root.section("identity");
+    let identity = identity::read(&mut section);
+    section.finish();
+    identity
+}
+
+fn tokens(root: &mut Section<'_, '_>) -> Option<Tokens> {
+    let mut admission = root.section("admission");
+    let mut section = admission.section("tokens");
+    let rate_per_s = section.number("rate_per_s", 0, 0..=RATE_MAX, "tokens a second") as u32;
+    let burst = section.number("burst", 1_000, 1..=RATE_MAX, "tokens") as u32;
+    let max_wait_ms = section.number("max_wait_ms", 500, 0..=60_000, "ms");
+    section.finish();
+    // The rest of `[admission]` is read by `quota`; unknown keys are told there.
+    (rate_per_s > 0).then_some(Tokens { rate_per_s, burst, max_wait_ms })
+}
+
+fn quota(root: &mut Section<'_, '_>) -> Quota {
+    let mut admission = root.section("admission");
+    admission.known_section("tokens");
+    let mut section = admission.section("quota");
+    let mut client = |per_s_key, burst_key, burst_default| {
+        let per_s = section.number(per_s_key, 0, 0..=RATE_MAX, "requests a second") as u32;
+        let burst = section.number(burst_key, burst_default, 1..=RATE_MAX, "requests") as u32;
+        (per_s > 0).then_some(ClientQuota { per_s, burst })
+    };
+    let buyer = client("buyer_per_s", "buyer_burst", 20);
+    let ip = client("ip_per_s", "ip_burst", 200);
+    let clients_max = section.number("clients_max", 1_000_000, 1_000..=100_000_000, "clients") as usize;
+    section.finish();
+    admission.finish();
+    Quota { buyer, ip, clients_max }
+}
+
+fn queue(root: &mut Section<'_, '_>) -> QueueSettings {
+    let mut section = root.section("queue");
+    let settings = QueueSettings {
+        topic_queues: section.number("topic_queues", 4, 1..=256, "queues") as u32,
+        lease_ms: section.number("lease_ms", 30_000, 100..=43_200_000, "ms"),
+        attempts_max: section.number("attempts_max", 16, 1..=1_000, "attempts") as u32,
+        retry_delays_ms: section.numbers(
+            "retry_delays_ms",
+            &[1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 600_000],
+            0..=WAIT_MS_MAX,
+            "ms",
+        ),
+        ack_sync_ms: section.number("ack_sync_ms", 100, 1..=60_000, "ms"),
+        waiting_receives_max: section.number("waiting_receives_max", 1_024, 1..=1_000_000, "receives")
+            as usize,
+    };
+    section.finish();
+    settings
+}
+
+fn inner(root: &mut Section<'_, '_>, address: SocketAddr) -> Option<InnerTokens> {
+    let mut section = root.section("inner");
+    let worker = read_secret(&mut section, "worker_token", "worker_token_file");
+    let admin = read_secret(&mut section, "admin_token", "admin_token_file");
+    let mut refuse = |key, message: String| {
+        let help =
+            format!("set both inner.{key} and the other scope's token, or listen on loopback without tokens");
+        section.problem(Place::Whole, key, message, Some(help));
+    };
+    let tokens = match (worker, admin) {
+        (Ok(Some(worker)), Ok(Some(admin))) => Some(InnerTokens { worker, admin }),
+        (Ok(Some(_)), Ok(None)) => {
+            refuse("admin_token", "is missing while worker_token is set".to_owned());
+            None
+        }
+        (Ok(None), Ok(Some(_))) => {
+            refuse("worker_token", "is missing while admin_token is set".to_owned());
+            None
+        }
+        (Ok(None), Ok(None)) if !address.ip().is_loopback() => {
+            refuse(
+                "worker_token",
+                format!("the inner listener on {address} is not loopback and has no tokens"),
+            );
+            None
+        }
+        _ => None,
+    };
+    section.finish();
+    tokens
+}
+
+fn log(root: &mut Section<'_, '_>) -> LogSettings {
+    let mut section = root.section("log");
+    let level = section.parsed("level", "info", "a filter such as info or tidegate=debug,info", |text| {
+        tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+    });
+    let format = section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    section.finish();
+    LogSettings { level, format }
+}
+
+fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
+    let sale = required(section, "id");
+    let valid = |text: &str| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    };
+    if !sale.0.is_empty() && !valid(&sale.0) {
+        let message = format!("\"{}\" is no sale id", sale.0);
+        let help = Some("use 1 to 64 of A-Z a-z 0-9 _ . -".to_owned());
+        section.problem(sale.1, "id", message, help);
+    }
+    let spec = SaleSpec {
+        item: required(section, "item").0,
+        title: section.text_or("title", None).map(|(text, _)| text),
+        stock: section.number_or("stock", None, 0..=u64::from(u32::MAX), "units").unwrap_or_else(|| {
+            if !section.has("stock") {
+                section.problem(Place::Whole, "stock", "is missing in a [[sale]]", None);
+            }
+            0
+        }),
+        per_buyer_limit: section.number("per_buyer_limit", 1, 1..=u64::from(u32::MAX), "units") as u32,
+        quantity_max: section.number("quantity_max", 1, 1..=u64::from(u32::MAX), "units") as u32,
+        opens_at_ms: section.number_or("opens_at_ms", None, 0..=u64::MAX, "ms since 1970"),
+        closes_at_ms: section.number_or("closes_at_ms", None, 0..=u64::MAX, "ms since 1970"),
+        order_deadline_ms: section.number("order_deadline_ms", 30_000, 1..=WAIT_MS_MAX, "ms"),
+        pay_window_ms: section.number("pay_window_ms", 900_000, 1..=WAIT_MS_MAX, "ms"),
+        weight: section.number("weight", 1, 1..=1_000_000, "") as u32,
+        requires_pass: section.flag("requires_pass", false),
+        limit_group: section.text_or("limit_group", None).map(|(text, _)| text),
+        limit_counts_released: section.flag("limit_counts_released", false),
+    };
+    if let (Some(opens), Some(closes)) = (spec.opens_at_ms, spec.closes_at_ms)
+        && closes <= opens
+    {
+        section.problem(Place::Whole, "closes_at_ms", "is not after opens_at_ms", None);
+    }
+    if spec.requires_pass {
+        let help = Some("leave it out".to_owned());
+        section.problem(Place::Whole, "requires_pass", "purchase passes are not in this version", help);
+    }
+    SaleAtStart { sale: sale.0, spec }
+}
+
+fn required(section: &mut Section<'_, '_>, key: &'static str) -> (String, Place) {
+    let found = section.text_or(key, None);
+    if found.as_ref().is_none_or(|(text, _)| text.is_empty()) && (found.is_some() || !section.has(key)) {
+        section.problem(Place::Whole, key, "is missing in a [[sale]]", None);
+    }
+    found.unwrap_or_else(|| (String::new(), Place::Whole))
+}

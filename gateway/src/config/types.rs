@@ -1,0 +1,270 @@
+//! The settings as the rest of the gateway uses them: parsed, in range, consistent. How they are read and what
+//! they default to is in `sections.rs`; `config/tidegate.toml` tells operators about each.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tidegate_queue::{Durability, QueueOptions};
+use tidegate_stock::SaleSpec;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[data]`
+    pub data: Data,
+    /// `[ledger]`
+    pub ledger: LedgerKind,
+    /// `[identity]`
+    pub identity: Identity,
+    /// `[admission.tokens]`; `None` is off.
+    pub tokens: Option<Tokens>,
+    /// `[admission.quota]`
+    pub quota: Quota,
+    /// `[queue]`
+    pub queue: QueueSettings,
+    /// `[inner]`: `None` when the inner listener asks for no token (loopback only).
+    pub inner_tokens: Option<InnerTokens>,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[[sale]]`, created at start when they do not exist yet.
+    pub sales: Vec<SaleAtStart>,
+}
+
+/// Listeners and the bounds on what they accept.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Buyers.
+    pub public: SocketAddr,
+    /// Order workers, operators, Prometheus.
+    pub inner: SocketAddr,
+    /// Threads with a listener each, at least 1 (the `0` of the file is resolved to one per core).
+    pub threads: usize,
+    /// Open connections on both listeners together; more are closed at once.
+    pub connections_max: usize,
+    /// From accept (or the end of the request before) to the end of a request's head.
+    pub header_timeout_ms: u64,
+    /// A connection without a request in flight is closed after.
+    pub idle_timeout_ms: u64,
+    /// Head of a request, in bytes.
+    pub header_bytes_max: usize,
+    /// Body of a public request, in bytes.
+    pub body_bytes_max: usize,
+    /// Body of an inner request (batches of messages), in bytes.
+    pub inner_body_bytes_max: usize,
+    /// Graceful shutdown ends connections that are still busy after.
+    pub drain_ms: u64,
+}
+
+/// The data folder and how it is written.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// Data folder; locked while the gateway runs.
+    pub dir: PathBuf,
+    /// Group commit, or an interval.
+    pub flush: Durability,
+    /// One CommitLog segment, in bytes.
+    pub segment_bytes: u64,
+    /// Accepted and unwritten, in bytes, at most.
+    pub pending_bytes_max: u64,
+    /// Growth of the log between two ledger snapshots, in bytes.
+    pub snapshot_bytes: u64,
+}
+
+/// Where the ledger lives. Redis is refused at load until it is built, so there is one variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerKind {
+    /// In this process, folded from the log.
+    Embedded,
+}
+
+/// How buyers prove who they are.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// For demos: the header is believed whoever sends it, and without it the client's address is the buyer.
+    Anonymous {
+        /// Lower case header name.
+        header: http::HeaderName,
+        /// Whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<ipnet::IpNet>,
+    },
+    /// A proxy in front has authenticated the buyer and says so in a header.
+    Header {
+        /// Lower case header name.
+        header: http::HeaderName,
+        /// Whose header and `X-Forwarded-For` are believed.
+        trusted_proxies: Vec<ipnet::IpNet>,
+    },
+    /// `Authorization: Bearer` with a JWT whose `sub` is the buyer.
+    Jwt {
+        /// The check.
+        jwt: Box<Jwt>,
+        /// Whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<ipnet::IpNet>,
+    },
+}
+
+/// How a JWT is checked.
+#[derive(Clone)]
+pub struct Jwt {
+    /// The one algorithm that is accepted.
+    pub algorithm: jsonwebtoken::Algorithm,
+    /// Key of that algorithm's family.
+    pub key: jsonwebtoken::DecodingKey,
+    /// Required `iss`.
+    pub issuer: Option<String>,
+    /// Required `aud`.
+    pub audience: Option<String>,
+    /// Clock difference granted to `exp` and `nbf`, in seconds.
+    pub leeway_s: u64,
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("algorithm", &self.algorithm)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("leeway_s", &self.leeway_s)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The shared token queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens a second, at least 1.
+    pub rate_per_s: u32,
+    /// Tokens kept at most, at least 1.
+    pub burst: u32,
+    /// A request waits for its token at most so long.
+    pub max_wait_ms: u64,
+}
+
+/// Quotas of single clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// By buyer; `None` is off.
+    pub buyer: Option<ClientQuota>,
+    /// By client address; `None` is off.
+    pub ip: Option<ClientQuota>,
+    /// Clients tracked at most (buyers and addresses each).
+    pub clients_max: usize,
+}
+
+/// Quota of one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientQuota {
+    /// Requests a second, at least 1.
+    pub per_s: u32,
+    /// Requests at once, at least 1.
+    pub burst: u32,
+}
+
+/// Defaults of topics and groups.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    /// Queues of a topic that is created on first use.
+    pub topic_queues: u32,
+    /// Lease of a receive that does not say.
+    pub lease_ms: u64,
+    /// Deliveries before a message is a dead letter.
+    pub attempts_max: u32,
+    /// Delay before attempt 2, 3 …; the last one repeats.
+    pub retry_delays_ms: Vec<u64>,
+    /// Acknowledgements are checkpointed at least this often.
+    pub ack_sync_ms: u64,
+    /// Long-polling receives at once over all groups; more are refused.
+    pub waiting_receives_max: usize,
+}
+
+/// Bearer tokens of the inner listener.
+#[derive(Debug, Clone)]
+pub struct InnerTokens {
+    /// Scope `worker`.
+    pub worker: Secret,
+    /// Scope `admin`, which includes `worker`.
+    pub admin: Secret,
+}
+
+/// What the process writes to standard error.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// Filter in `tracing` syntax, such as `info` or `tidegate=debug,info`.
+    pub level: String,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+/// Format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A sale of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleAtStart {
+    /// Id.
+    pub sale: String,
+    /// As in `PUT /v1/sales/{sale}`.
+    pub spec: SaleSpec,
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// Compares in a time that does not tell how much of a guess was right.
+    pub fn matches(&self, guess: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differences =
+            own.iter().zip(guess).fold(own.len() ^ guess.len(), |sum, (a, b)| sum | usize::from(a ^ b));
+        std::hint::black_box(differences) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Config {
+    /// Options of the queue over this data folder.
+    pub fn queue_options(&self) -> QueueOptions {
+        QueueOptions {
+            dir: self.data.dir.clone(),
+            flush: self.data.flush,
+            segment_bytes: self.data.segment_bytes,
+            pending_bytes_max: self.data.pending_bytes_max,
+            topic_queues: self.queue.topic_queues,
+            ack_sync_ms: self.queue.ack_sync_ms,
+            attempts_max: self.queue.attempts_max,
+            retry_delays_ms: self.queue.retry_delays_ms.clone(),
+            timer_thread: true,
+        }
+    }
+}
+
+impl Identity {
+    /// Whose `X-Forwarded-For` is believed.
+    pub fn trusted_proxies(&self) -> &[ipnet::IpNet] {
+        match self {
+            Self::Anonymous { trusted_proxies, .. }
+            | Self::Header { trusted_proxies, .. }
+            | Self::Jwt { trusted_proxies, .. } => trusted_proxies,
+        }
+    }
+}
