@@ -68,6 +68,13 @@ impl Config {
         let config = sections::root(&mut root);
         root.finish();
         reader.finish();
+        // What was made of a broken line says nothing more than that it is broken.
+        let broken: Vec<Place> = reader.problems[..errors.len()].iter().map(|p| p.place.clone()).collect();
+        let mut at = 0;
+        reader.problems.retain(|problem| {
+            at += 1;
+            at <= errors.len() || !broken.iter().any(|place| place.same_line(&problem.place))
+        });
         let keys = std::mem::take(&mut reader.keys);
         let mut problems = std::mem::take(&mut reader.problems);
         problems.sort_by_key(|problem| match &problem.place {

@@ -21,6 +21,12 @@ pub enum Place {
     Whole,
 }
 
+impl Place {
+    pub(super) fn same_line(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::File { line, .. }, Self::File { line: other, .. }) if line == other)
+    }
+}
+
 /// One thing that must be changed before the gateway starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {

@@ -193,8 +193,8 @@ impl<'a> Section<'_, 'a> {
                     place: Place::Env(entry.name.clone()),
                 });
             }
-            self.reader.keys.push((path, default));
         }
+        self.reader.keys.push((path, default));
         if found.is_none()
             && let Some(value) = self.table.and_then(|table| table.get(key))
         {
@@ -202,6 +202,17 @@ impl<'a> Section<'_, 'a> {
             found = Some(Found { value: value.get_ref().clone(), raw: None, place });
         }
         found
+    }
+
+    /// Where a key stands, for a problem that shows only when other keys are known.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        if let Some(entry) = self.reader.overrides.0.get(&self.path_of(key)).filter(|_| self.env) {
+            return Place::Env(entry.name.clone());
+        }
+        match self.table.and_then(|table| table.get(key)) {
+            Some(value) => self.reader.place(&value.span()),
+            None => Place::Whole,
+        }
     }
 
     /// A problem with the value of a key.

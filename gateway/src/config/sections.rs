@@ -8,6 +8,7 @@ use super::types::{
     QueueSettings, Quota, SaleAtStart, Tokens,
 };
 use super::{identity, problem::Place};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tidegate_queue::Durability;
@@ -31,7 +32,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         queue: queue(root),
         inner_tokens: inner(root, listen.inner),
         log: log(root),
-        sales: root.tables("sale", sale),
+        sales: sales(root),
         listen,
     }
 }
@@ -42,9 +43,10 @@ fn listen(root: &mut Section<'_, '_>) -> Listen {
     let parse = |text: &str| text.parse::<SocketAddr>().ok();
     let public = section.parsed("public", "127.0.0.1:8080", address, parse);
     let inner = section.parsed("inner", "127.0.0.1:8081", address, parse);
+    let place = section.place_of("inner");
     if public == inner && public.port() != 0 {
         section.problem(
-            Place::Whole,
+            place,
             "inner",
             format!("public and inner are both {public}"),
             Some("give each listener a port of its own".to_owned()),
@@ -98,9 +100,10 @@ fn data(root: &mut Section<'_, '_>) -> Data {
 
 fn ledger(root: &mut Section<'_, '_>) -> LedgerKind {
     let mut section = root.section("ledger");
+    let place = section.place_of("kind");
     if section.choice("kind", &[("embedded", false), ("redis", true)]) {
         section.problem(
-            Place::Whole,
+            place,
             "kind",
             "the Redis ledger is not in this version",
             Some("use kind = \"embedded\"".to_owned()),
@@ -210,6 +213,18 @@ fn log(root: &mut Section<'_, '_>) -> LogSettings {
     LogSettings { level, format }
 }
 
+fn sales(root: &mut Section<'_, '_>) -> Vec<SaleAtStart> {
+    let mut seen = HashSet::new();
+    root.tables("sale", |section| {
+        let sale = sale(section);
+        if !seen.insert(sale.sale.clone()) {
+            let place = section.place_of("id");
+            section.problem(place, "id", format!("the sale \"{}\" is there twice", sale.sale), None);
+        }
+        sale
+    })
+}
+
 fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
     let sale = required(section, "id");
     let valid = |text: &str| {
@@ -244,11 +259,13 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
     if let (Some(opens), Some(closes)) = (spec.opens_at_ms, spec.closes_at_ms)
         && closes <= opens
     {
-        section.problem(Place::Whole, "closes_at_ms", "is not after opens_at_ms", None);
+        let place = section.place_of("closes_at_ms");
+        section.problem(place, "closes_at_ms", "is not after opens_at_ms", None);
     }
     if spec.requires_pass {
         let help = Some("leave it out".to_owned());
-        section.problem(Place::Whole, "requires_pass", "purchase passes are not in this version", help);
+        let place = section.place_of("requires_pass");
+        section.problem(place, "requires_pass", "purchase passes are not in this version", help);
     }
     SaleAtStart { sale: sale.0, spec }
 }
