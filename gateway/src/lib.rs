@@ -1,4 +1,29 @@
 //! The gateway: HTTP in front, ledger and queue behind.
+//!
+//! ```text
+//! config/      settings: file, environment, every error at once
+//! listener/    sockets and connections; one thread and listener a core
+//! http/        bodies, answers, the one table from refusals to HTTP
+//! admission/   the gates, one file each
+//! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
+//! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
+//! state.rs     what the parts share
+//! gateway.rs   start and shutdown
+//! cli/         the commands
+//! ```
+//!
+//! A request goes one way: listener → admission → ledger → log → answer.
 #![forbid(unsafe_code)]
 
+pub mod admission;
+pub mod api;
 pub mod config;
+mod defects;
+pub mod gateway;
+pub mod http;
+pub mod listener;
+pub mod outcomes;
+pub mod pipeline;
+pub mod state;
+
+pub use gateway::{Gateway, StartError};

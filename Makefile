@@ -1,0 +1,51 @@
+# `make demo` and `make test` are all a newcomer needs. `make check` is exactly what CI runs besides the tests.
+
+CARGO ?= cargo
+# The scenarios run this profile: nearly the release speed, without the minute of whole-program linking.
+PROFILE ?= fast
+BIN := target/$(PROFILE)
+REPORTS ?= reports
+SEED ?= 1
+RUNS ?= 20
+
+.PHONY: help demo serve test unit scenarios teeth check soak bench build clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## gateway, load test and the example worker
+	@$(CARGO) build --quiet --profile $(PROFILE) -p tidegate -p tidegate-loadtest
+	@$(CARGO) build --quiet --profile $(PROFILE) -p tidegate-client --features sqlite --example order_worker
+
+demo: build ## a whole flash sale in under a minute, with its verdict
+	@$(BIN)/tidegate-loadtest run loadtest/scenarios/demo.toml --spawn $(BIN)/tidegate --seed $(SEED) --report $(REPORTS)/demo
+
+serve: build ## a gateway on 127.0.0.1:8080 (buyers) and :8081 (workers, operators)
+	@$(BIN)/tidegate serve --config config/tidegate.toml
+
+test: unit scenarios teeth ## every test: unit, property, end to end, scenarios, the verdict's teeth
+
+unit:
+	@scripts/install-packages
+	$(CARGO) test --workspace
+
+scenarios: build
+	@scripts/scenarios $(BIN) $(REPORTS)
+
+teeth: build
+	@scripts/teeth $(BIN) $(REPORTS)
+
+check: ## formatting, lints, docs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+soak: build ## the long runs: crash many times (RUNS=20), property tests with many more cases
+	@scripts/soak $(BIN) $(REPORTS) $(RUNS)
+
+bench: ## measured figures beside their goals
+	@scripts/bench
+
+clean:
+	$(CARGO) clean
+	rm -rf $(REPORTS)

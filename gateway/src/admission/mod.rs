@@ -1,0 +1,21 @@
+//! The gates between the socket and the ledger, one file each. Their order is in `api/orders.rs`.
+//!
+//! ```text
+//! sale_gate.rs   gates 1 and 2: known, open, not sold out
+//! identity.rs    gate 3: who is it
+//! quota.rs       gate 5: quotas of single clients
+//! tokens.rs      gate 9: the shared token queue
+//! winners.rs     who has won: lets a winner's retry pass
+//! ```
+
+mod identity;
+mod quota;
+mod sale_gate;
+mod tokens;
+mod winners;
+
+pub use identity::{Identity, Unidentified};
+pub use quota::{ClientQuota, Quotas};
+pub use sale_gate::{SaleGate, SaleGates, Rules};
+pub use tokens::{Token, TokenQueue};
+pub use winners::Winners;

@@ -1,0 +1,184 @@
+//! Gates 1 and 2: is the sale known, is its window open, is it sold out. Memory only.
+
+use super::winners::Winners;
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate_stock::{Epoch, SaleSpec, SaleSwitch, SaleView, Window};
+
+/// What the gateway keeps of one sale for its first gates.
+#[derive(Debug)]
+pub struct SaleGate {
+    /// Name.
+    pub sale: Arc<str>,
+    rules: ArcSwap<Rules>,
+    flag: SoldOutFlag,
+    /// Who has won here.
+    pub winners: Winners,
+}
+
+/// What an operator fixed for the sale.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Item, window, limits.
+    pub spec: SaleSpec,
+    /// Opened or closed by hand.
+    pub switch: SaleSwitch,
+}
+
+impl Rules {
+    fn of(view: &SaleView) -> Self {
+        Self { spec: view.spec.clone(), switch: view.switch }
+    }
+}
+
+impl SaleGate {
+    fn new(view: &SaleView) -> Self {
+        let gate = Self {
+            sale: view.sale.clone(),
+            rules: ArcSwap::from_pointee(Rules::of(view)),
+            flag: SoldOutFlag::default(),
+            winners: Winners::default(),
+        };
+        gate.update(view);
+        gate
+    }
+
+    /// Takes over rules and epoch from the ledger.
+    pub fn update(&self, view: &SaleView) {
+        self.rules.store(Arc::new(Rules::of(view)));
+        self.refresh(view.stock.available, view.epoch);
+    }
+
+    /// Lifts the flag when the ledger has units under a newer epoch.
+    pub fn refresh(&self, available: u64, epoch: Epoch) {
+        if available > 0 {
+            self.flag.reopen(epoch);
+        }
+    }
+
+    /// What an operator fixed.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Gate 1. Asks for the time only when the window depends on it.
+    pub fn window(&self, now_ms: impl FnOnce() -> u64) -> Window {
+        let rules = self.rules.load();
+        match rules.switch {
+            SaleSwitch::Open if rules.spec.closes_at_ms.is_none() => Window::Open,
+            switch => rules.spec.window(switch, now_ms()),
+        }
+    }
+
+    /// Gate 2.
+    pub fn is_sold_out(&self) -> bool {
+        self.flag.is_set()
+    }
+
+    /// The ledger answered "sold out" under this epoch.
+    pub fn sold_out(&self, epoch: Epoch) {
+        self.flag.set(epoch);
+    }
+
+    /// Units are available again since this epoch.
+    pub fn reopen(&self, epoch: Epoch) {
+        self.flag.reopen(epoch);
+    }
+}
+
+/// The sold-out flag with the epoch it was set under, in one word: a late "sold out" of an older epoch
+/// cannot overwrite a newer reopening (failure mode 10).
+#[derive(Debug, Default)]
+struct SoldOutFlag(AtomicU64);
+
+impl SoldOutFlag {
+    /// Generation (23 bits), counter (40 bits), flag (1 bit).
+    fn pack(epoch: Epoch, flag: bool) -> u64 {
+        (epoch.generation << 41) | ((epoch.counter & ((1 << 40) - 1)) << 1) | u64::from(flag)
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) & 1 == 1
+    }
+
+    /// `fetch_max`: the flag bit is the lowest, so within one epoch "set" wins over "not set".
+    fn set(&self, epoch: Epoch) {
+        self.0.fetch_max(Self::pack(epoch, true), Ordering::AcqRel);
+    }
+
+    /// A reopening always carries a counter above the epoch that the flag was set under.
+    fn reopen(&self, epoch: Epoch) {
+        self.0.fetch_max(Self::pack(epoch, false), Ordering::AcqRel);
+    }
+}
+
+/// All sales of this gateway. Reading is one atomic load.
+#[derive(Debug, Default)]
+pub struct SaleGates {
+    by_name: ArcSwap<HashMap<Arc<str>, Arc<SaleGate>, RandomState>>,
+}
+
+impl SaleGates {
+    /// By name.
+    pub fn find(&self, sale: &str) -> Option<Arc<SaleGate>> {
+        self.by_name.load().get(sale).cloned()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<SaleGate>> {
+        self.by_name.load().values().cloned().collect()
+    }
+
+    /// Adds a sale, or takes over what changed.
+    pub fn put(&self, view: &SaleView) -> Arc<SaleGate> {
+        loop {
+            let present = self.by_name.load_full();
+            if let Some(gate) = present.get(&view.sale) {
+                gate.update(view);
+                return gate.clone();
+            }
+            let mut next = (*present).clone();
+            let gate = Arc::new(SaleGate::new(view));
+            next.insert(view.sale.clone(), gate.clone());
+            let seen = self.by_name.compare_and_swap(&present, Arc::new(next));
+            if Arc::ptr_eq(&seen, &present) {
+                return gate;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(generation: u64, counter: u64) -> Epoch {
+        Epoch { generation, counter }
+    }
+
+    #[test]
+    fn fm10_a_late_sold_out_cannot_overwrite_a_newer_reopening() {
+        let flag = SoldOutFlag::default();
+        flag.set(epoch(1, 0));
+        assert!(flag.is_set());
+        flag.reopen(epoch(1, 1));
+        assert!(!flag.is_set());
+        flag.set(epoch(1, 0));
+        assert!(!flag.is_set(), "the late answer of epoch 0 is ignored");
+        flag.set(epoch(1, 1));
+        assert!(flag.is_set(), "sold out again in the present epoch");
+    }
+
+    #[test]
+    fn a_reopening_of_the_same_epoch_does_not_lift_the_flag() {
+        let flag = SoldOutFlag::default();
+        flag.set(epoch(2, 5));
+        flag.reopen(epoch(2, 5));
+        assert!(flag.is_set());
+        flag.reopen(epoch(3, 0));
+        assert!(!flag.is_set(), "a new generation is newer whatever its counter");
+    }
+}

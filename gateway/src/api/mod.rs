@@ -1,0 +1,15 @@
+//! The interfaces: which path and method does what.
+//!
+//! ```text
+//! public.rs    routes of the public listener
+//! orders.rs    POST orders: the gates in order, the reservation, the answer
+//! tickets.rs   tickets: look-up, long poll, event stream
+//! sales.rs     what a buyer sees of a sale
+//! inner.rs     routes of the inner listener
+//! ```
+
+pub mod inner;
+mod orders;
+pub mod public;
+mod sales;
+mod tickets;

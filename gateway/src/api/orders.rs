@@ -1,0 +1,209 @@
+//! `POST /v1/sales/{sale}/orders`: from the socket to the ledger, one ordered list.
+
+use super::tickets::{self, ticket_id, ticket_object};
+use crate::admission::{SaleGate, Token, TokenQueue};
+use crate::http::{Answer, Refusal, answer, body, request};
+use crate::state::{App, Core};
+use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::StatusCode;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use tidegate_client::wire::OrderRequest;
+use tidegate_stock::{Reserve, ReserveOutcome, TicketStatus, TicketView, Window, hash_of};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// Bytes of an idempotency key, at most.
+const KEY_BYTES_MAX: usize = 255;
+/// Pause asked of buyers who come before a sale whose opening nobody has fixed.
+const UNSCHEDULED_RETRY: Duration = Duration::from_secs(5);
+
+/// The gates in order, then the reservation. Each line passes the request on or ends it.
+pub(super) async fn place(
+    core: &Core,
+    sale: &str,
+    headers: &HeaderMap,
+    body: Incoming,
+    peer: IpAddr,
+) -> Result<Answer, Refusal> {
+    let app = &*core.app;
+    let sale = app.sales.find(sale).ok_or(Refusal::SaleNotFound)?; //              gate 1: known
+    let key = idempotency_key(headers)?;
+    let winner = key.is_some() && may_have_won(app, &sale, headers, peer);
+    if !winner {
+        window_is_open(app, &sale)?; //                                            gate 1: open
+        not_sold_out(&sale)?; //                                                   gate 2
+    }
+    let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
+    app.quotas.check(&buyer, peer).map_err(Refusal::ClientQuota)?; //              gate 5
+    let order = Order::read(body, app.config.listen.body_bytes_max).await?;
+    let mut reserve = order.reserve(app, &sale, &buyer, key);
+    if winner {
+        // A winner is never told "sold out": the same key gets the same ticket, whatever the gates say now.
+        if let Some(outcome) = app.ledger.repeat(&reserve) {
+            return conclude(core, &sale, &buyer, outcome, headers).await;
+        }
+        window_is_open(app, &sale)?;
+        not_sold_out(&sale)?;
+    }
+    token(app.tokens.as_ref()).await?; //                                          gate 9
+    reserve.now_ms = app.clock.now_ms();
+    let outcome = app.ledger.reserve(&reserve)?;
+    conclude(core, &sale, &buyer, outcome, headers).await
+}
+
+fn window_is_open(app: &App, sale: &SaleGate) -> Result<(), Refusal> {
+    match sale.window(|| app.clock.now_ms()) {
+        Window::Open => Ok(()),
+        Window::NotOpen { opens_at_ms } => Err(not_open(app, opens_at_ms)),
+        Window::Closed => Err(Refusal::SaleClosed),
+    }
+}
+
+fn not_open(app: &App, opens_at_ms: Option<u64>) -> Refusal {
+    let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(app.clock.now_ms()));
+    Refusal::SaleNotOpen { opens_at_ms, retry_after: opens_at_ms.map_or(UNSCHEDULED_RETRY, until) }
+}
+
+fn not_sold_out(sale: &SaleGate) -> Result<(), Refusal> {
+    if sale.is_sold_out() { Err(Refusal::SoldOut) } else { Ok(()) }
+}
+
+/// Whether the buyer that the request CLAIMS to be has won here; nothing is believed yet.
+fn may_have_won(app: &App, sale: &SaleGate, headers: &HeaderMap, peer: IpAddr) -> bool {
+    app.identity.claimed(headers, peer).is_some_and(|buyer| sale.winners.contains(&buyer))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Ok(Some(key)),
+        _ => Err(Refusal::BadRequest("Idempotency-Key must be 1 to 255 visible ASCII characters".into())),
+    }
+}
+
+/// Waits for a token in FIFO order. Cancel safe: a client that goes away leaves its token unused.
+async fn token(tokens: Option<&TokenQueue>) -> Result<(), Refusal> {
+    match tokens.map_or(Token::Now, |tokens| tokens.take(Instant::now())) {
+        Token::Now => Ok(()),
+        Token::After(wait) => {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        }
+        Token::None { retry_after } => Err(Refusal::Overloaded(retry_after)),
+    }
+}
+
+/// What the buyer asks for.
+struct Order {
+    quantity: u32,
+    /// A JSON object as text.
+    attributes: bytes::Bytes,
+}
+
+impl Order {
+    async fn read(body: Incoming, bytes_max: usize) -> Result<Self, Refusal> {
+        let bytes = body::read(body, bytes_max).await?;
+        if bytes.is_empty() {
+            return Ok(Self { quantity: 1, attributes: bytes::Bytes::from_static(b"{}") });
+        }
+        let parsed: OrderRequest<'_> = request::parse_json(&bytes)?;
+        let attributes = match &parsed.attributes {
+            Some(raw) => bytes.slice_ref(raw.get().as_bytes()),
+            None => bytes::Bytes::from_static(b"{}"),
+        };
+        Ok(Self { quantity: parsed.quantity.unwrap_or(1), attributes })
+    }
+
+    fn attributes(&self) -> &str {
+        std::str::from_utf8(&self.attributes).unwrap_or("{}")
+    }
+
+    fn reserve<'r>(
+        &'r self,
+        app: &App,
+        sale: &'r SaleGate,
+        buyer: &'r str,
+        key: Option<&'r str>,
+    ) -> Reserve<'r> {
+        let now_ms = app.clock.now_ms();
+        Reserve {
+            ticket: ticket_id(now_ms),
+            sale: &sale.sale,
+            buyer,
+            quantity: self.quantity,
+            idempotency_key: key,
+            body_hash: hash_of(self.attributes()) ^ u64::from(self.quantity),
+            attributes: self.attributes(),
+            now_ms,
+        }
+    }
+}
+
+/// Tells the buyer, once what is told is durable.
+async fn conclude(
+    core: &Core,
+    sale: &SaleGate,
+    buyer: &str,
+    outcome: ReserveOutcome,
+    headers: &HeaderMap,
+) -> Result<Answer, Refusal> {
+    match outcome {
+        ReserveOutcome::Won { ticket } => {
+            // Before the answer, so that a retry of a lost answer already finds it.
+            sale.winners.insert(buyer);
+            core.app.outcomes.count_won(core.index);
+            tell(core, ticket, headers).await
+        }
+        ReserveOutcome::Repeat { ticket } => {
+            core.app.outcomes.count_repeat(core.index);
+            tell(core, ticket, headers).await
+        }
+        ReserveOutcome::SoldOut { epoch } => {
+            sale.sold_out(epoch);
+            Err(Refusal::SoldOut)
+        }
+        ReserveOutcome::LimitReached { tickets, lsn } => {
+            core.told(lsn).await.map_err(|_| Refusal::Unknown { ticket: None })?;
+            Err(Refusal::LimitReached(tickets))
+        }
+        ReserveOutcome::NotEnoughStock { available } => Err(Refusal::NotEnoughStock { available }),
+        ReserveOutcome::IdempotencyMismatch => Err(Refusal::IdempotencyMismatch),
+        ReserveOutcome::NotOpen { opens_at_ms } => Err(not_open(&core.app, opens_at_ms)),
+        ReserveOutcome::Closed => Err(Refusal::SaleClosed),
+        ReserveOutcome::SaleNotFound => Err(Refusal::SaleNotFound),
+        ReserveOutcome::BadQuantity { quantity_max } => Err(Refusal::BadRequest(
+            format!("`quantity` must be between 1 and {quantity_max} in this sale").into(),
+        )),
+    }
+}
+
+async fn tell(core: &Core, ticket: TicketView, headers: &HeaderMap) -> Result<Answer, Refusal> {
+    core.told(ticket.lsn).await.map_err(|_| Refusal::Unknown { ticket: Some(ticket.ticket) })?;
+    let id = ticket.ticket;
+    let mut status = StatusCode::ACCEPTED;
+    let mut told = ticket;
+    if let Some(wait) = preferred_wait(headers) {
+        let news = tickets::wait_while(core, id, wait, |view| view.status == TicketStatus::Queued);
+        if let Some(view) = news.await? {
+            if view.status != TicketStatus::Queued {
+                status = StatusCode::OK;
+            }
+            told = view;
+        }
+    }
+    let mut answer = answer::json(status, &ticket_object(&told));
+    let location = HeaderValue::from_str(&format!("/v1/tickets/{id}"));
+    answer.headers_mut().insert(LOCATION, location.expect("a ticket id is ASCII"));
+    Ok(answer)
+}
+
+/// `Prefer: wait=N` (RFC 7240), in seconds.
+fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
+        let wait = value.split(',').find_map(|preference| preference.trim().strip_prefix("wait="))?;
+        let seconds: u64 = wait.trim().parse().ok()?;
+        (seconds > 0).then(|| Duration::from_secs(seconds.min(request::WAIT_S_MAX)))
+    })
+}

@@ -1,0 +1,46 @@
+//! Routes of the public listener.
+
+use super::{orders, sales, tickets};
+use crate::http::{Answer, Refusal, request};
+use crate::state::Core;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// Answers one request. Never fails: every refusal is an answer.
+pub async fn serve(core: Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    match route(&core, request, peer).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            core.app.outcomes.count(core.index, refusal.problem_type());
+            refusal.answer()
+        }
+    }
+}
+
+async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Refusal> {
+    let (head, body) = request.into_parts();
+    let segments = request::segments(head.uri.path()).ok_or(Refusal::NotFound)?;
+    match (&head.method, segments.as_slice()) {
+        (&Method::POST, ["v1", "sales", sale, "orders"]) => {
+            orders::place(core, sale, &head.headers, body, peer).await
+        }
+        (&Method::GET, ["v1", "tickets", ticket]) => {
+            tickets::get(core, ticket, head.uri.query(), &head.headers, peer).await
+        }
+        (&Method::GET, ["v1", "tickets", ticket, "events"]) => {
+            tickets::events(core, ticket, &head.headers, peer).await
+        }
+        (&Method::GET, ["v1", "sales", sale]) => sales::get(core, sale).await,
+        (&Method::GET, ["v1", "sales", sale, "tickets"]) => {
+            tickets::own(core, sale, &head.headers, peer).await
+        }
+        (_, ["v1", "sales", _, "orders"]) => Err(Refusal::MethodNotAllowed("POST")),
+        (_, ["v1", "tickets", _] | ["v1", "tickets", _, "events"] | ["v1", "sales", _]) => {
+            Err(Refusal::MethodNotAllowed("GET"))
+        }
+        (_, ["v1", "sales", _, "tickets"]) => Err(Refusal::MethodNotAllowed("GET")),
+        _ => Err(Refusal::NotFound),
+    }
+}

@@ -1,0 +1,216 @@
+//! A running gateway: recover, open the doors, and close them in the right order.
+
+use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
+use crate::config::{self, Config};
+use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
+use crate::outcomes::Outcomes;
+use crate::pipeline::{
+    CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger, run_proposals,
+    run_settle, snapshots, topics,
+};
+use crate::state::{App, Core, Stopping};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tidegate_queue::storage::Storage;
+use tokio::runtime::LocalOptions;
+use tidegate_queue::{Clock, OpenError, Queue, StartFrom};
+use tracing::{error, info};
+
+/// Long polls at once in a gateway; more are answered at once.
+const TICKET_WAITERS_MAX: usize = 200_000;
+/// Between two looks of a draining core at its connections.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// A gateway that runs in this process. Dropping it without [`Gateway::shutdown`] leaves its threads running.
+pub struct Gateway {
+    app: Arc<App>,
+    public: SocketAddr,
+    inner: SocketAddr,
+    cores: Vec<JoinHandle<()>>,
+    settle: JoinHandle<()>,
+}
+
+/// Why a gateway did not start. Nothing was changed but what recovery completes.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The ledger cannot be folded from the log.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// A sale of the configuration is refused.
+    #[error("[[sale]] {sale}: {why}")]
+    Sale {
+        /// Its id.
+        sale: String,
+        /// The ledger's word.
+        why: String,
+    },
+    /// Threads or event loops cannot be created.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Gateway {
+    /// Recovers the data folder, then listens. Returns once orders can be taken.
+    pub fn start(config: Config, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let threads = config.listen.threads;
+        // Ports first: a second gateway should say so before it waits for the folder's lock.
+        let public = Sockets::bind(config.listen.public, threads)?;
+        let inner = Sockets::bind(config.listen.inner, threads)?;
+        let queue = Queue::open(config.queue_options(), storage, clock.clone())?;
+        let app = Arc::new(build(config, queue, clock)?);
+        info!(
+            public = %public.addr, inner = %inner.addr, data = %app.config.data.dir.display(), threads,
+            sales = app.sales.all().len(), live_tickets = app.ledger.live_tickets(),
+            recovered_in_ms = began.elapsed().as_millis() as u64, "gateway is open"
+        );
+        let (public_addr, inner_addr) = (public.addr, inner.addr);
+        let settle = spawn_thread("tidegate-settle", app.clone(), threads, |core| async move {
+            tokio::join!(run_settle(core.clone()), run_proposals(core.clone()), snapshots::run(core));
+        })?;
+        let mut cores = Vec::with_capacity(threads);
+        for (index, (public, inner)) in public.listeners.into_iter().zip(inner.listeners).enumerate() {
+            let name = format!("tidegate-core-{index}");
+            cores.push(spawn_thread(&name, app.clone(), index, move |core| run_core(core, public, inner))?);
+        }
+        Ok(Self { app, public: public_addr, inner: inner_addr, cores, settle })
+    }
+
+    /// Where buyers connect.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where workers and operators connect.
+    pub fn inner_addr(&self) -> SocketAddr {
+        self.inner
+    }
+
+    /// What its parts share.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Stops accepting, answers what is under way (at most `drain_ms`), writes down what the log has
+    /// accepted, and closes the data folder.
+    pub fn shutdown(self) -> Result<(), tidegate_queue::AppendError> {
+        self.app.stopping.set();
+        self.app.watch.notify_all();
+        for thread in self.cores.into_iter().chain([self.settle]) {
+            if thread.join().is_err() {
+                error!("a thread of the gateway ended by a panic");
+            }
+        }
+        self.app.queue.close()
+    }
+}
+
+fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, StartError> {
+    let settle = Arc::new(SettleQueue::default());
+    let durable = DurableSignal::attach(&queue);
+    // Both exist from the first start, reading from first: no order may come before its group.
+    queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
+    queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
+    let journal = Journal::new(queue.clone(), settle.clone());
+    let ledger = recover_ledger(&queue, journal, &config.data.dir)?;
+    for sale in &config.sales {
+        ledger
+            .put_sale(&sale.sale, &sale.spec, clock.now_ms())
+            .map_err(|error| StartError::Sale { sale: sale.sale.clone(), why: error.to_string() })?;
+    }
+    let sales = SaleGates::default();
+    for view in ledger.sales() {
+        let gate = sales.put(&view);
+        ledger.winners(&view.sale, &mut |buyer| gate.winners.insert(buyer));
+    }
+    let quota = |quota: Option<config::ClientQuota>| {
+        quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, config.quota.clients_max))
+    };
+    Ok(App {
+        clock,
+        ledger,
+        sales,
+        identity: Identity::new(&config.identity),
+        quotas: Quotas { buyer: quota(config.quota.buyer), ip: quota(config.quota.ip) },
+        tokens: config.tokens.map(|tokens| {
+            let wait_max = Duration::from_millis(tokens.max_wait_ms);
+            TokenQueue::new(tokens.rate_per_s.into(), tokens.burst, wait_max, Instant::now())
+        }),
+        watch: TicketWatch::new(TICKET_WAITERS_MAX),
+        durable,
+        settle,
+        outcomes: Outcomes::new(config.listen.threads + 1),
+        connections: AtomicUsize::new(0),
+        streams: AtomicUsize::new(0),
+        stopping: Stopping::default(),
+        queue,
+        config,
+    })
+}
+
+/// A thread with its own event loop and its own place to wait for durability.
+fn spawn_thread<F>(
+    name: &str,
+    app: Arc<App>,
+    index: usize,
+    main: impl FnOnce(Rc<Core>) -> F + Send + 'static,
+) -> std::io::Result<JoinHandle<()>>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (report, started) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // A LocalRuntime stays on its thread, so it is made here and its error travels back.
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match built {
+            Ok(runtime) => {
+                let _ = report.send(Ok(()));
+                runtime.block_on(async move {
+                    let durable = CoreDurable::new(app.queue.clone(), app.durable.clone());
+                    tokio::task::spawn_local(durable.clone().run());
+                    main(Rc::new(Core { app, durable, index })).await;
+                });
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+            }
+        }
+    })?;
+    started.recv().map_err(std::io::Error::other)??;
+    Ok(thread)
+}
+
+async fn run_core(core: Rc<Core>, public: std::net::TcpListener, inner: std::net::TcpListener) {
+    let listen = &core.app.config.listen;
+    let watchdog = Watchdog::new(
+        Duration::from_millis(listen.header_timeout_ms),
+        Duration::from_millis(listen.idle_timeout_ms),
+    );
+    tokio::task::spawn_local(watchdog.clone().run());
+    let listeners = tokio::net::TcpListener::from_std(public)
+        .and_then(|public| Ok((public, tokio::net::TcpListener::from_std(inner)?)));
+    match listeners {
+        Ok((public, inner)) => {
+            tokio::join!(
+                accept(core.clone(), public, Side::Public, watchdog.clone()),
+                accept(core.clone(), inner, Side::Inner, watchdog.clone())
+            );
+        }
+        Err(error) => error!(%error, "a listener cannot be used"),
+    }
+    // Connections end by themselves once they were told to drain; what is still busy at the bound is cut.
+    let end = Instant::now() + Duration::from_millis(listen.drain_ms);
+    while !watchdog.is_empty() && Instant::now() < end {
+        tokio::time::sleep(DRAIN_STEP).await;
+    }
+}

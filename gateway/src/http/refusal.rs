@@ -1,0 +1,224 @@
+//! The one table from refusals to HTTP. No wildcard arm: a new refusal does not compile without its answer.
+
+use super::answer::{Answer, plain, problem, with_retry_after};
+use super::body::BodyError;
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
+use std::borrow::Cow;
+use std::time::Duration;
+use tidegate_client::wire::{Problem, ProblemTicket, ProblemType, Ticket};
+use tidegate_stock::{JournalError, SaleError, TicketId};
+
+/// Why a request did not get what it asked for.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Malformed; the text names the field.
+    BadRequest(Cow<'static, str>),
+    /// Body above the bound.
+    PayloadTooLarge,
+    /// No such path.
+    NotFound,
+    /// Path exists; these methods do.
+    MethodNotAllowed(&'static str),
+    /// Identity missing or not proven; why.
+    Unauthenticated(&'static str),
+    /// The inner listener's token is missing or wrong.
+    TokenMissing,
+    /// The inner listener's token has another scope.
+    Forbidden,
+    /// No such sale.
+    SaleNotFound,
+    /// Before the window.
+    SaleNotOpen {
+        /// Unix ms, if it is known when.
+        opens_at_ms: Option<u64>,
+        /// From now.
+        retry_after: Duration,
+    },
+    /// After the window.
+    SaleClosed,
+    /// None left for now.
+    SoldOut,
+    /// Too many requests of this client.
+    ClientQuota(Duration),
+    /// No token in time.
+    Overloaded(Duration),
+    /// The buyer holds as many units as one may.
+    LimitReached(Vec<TicketId>),
+    /// Some left, fewer than asked.
+    NotEnoughStock {
+        /// How many.
+        available: u64,
+    },
+    /// The idempotency key came before with another body.
+    IdempotencyMismatch,
+    /// No such ticket, or another buyer's.
+    TicketNotFound,
+    /// The ticket's state does not allow the transition.
+    WrongState {
+        /// As it stands.
+        ticket: Box<Ticket<'static>>,
+        /// Money came that must go back.
+        refund_required: bool,
+    },
+    /// The journal took nothing: definitely not done.
+    Journal(JournalError),
+    /// The record was handed to the log and its fate is unknown until a restart.
+    Unknown {
+        /// The ticket that it concerns.
+        ticket: Option<TicketId>,
+    },
+    /// The ledger is at one of its bounds.
+    LedgerFull(&'static str),
+    /// A sale operation failed.
+    Sale(SaleError),
+    /// Only the gateway writes this topic.
+    TopicReserved,
+    /// No such topic.
+    TopicNotFound,
+    /// No such group.
+    GroupNotFound,
+    /// The queue cannot serve this now; why.
+    QueueBusy(&'static str),
+}
+
+/// Pause asked for where the log is full or behind.
+const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// Pause asked for while the process must restart.
+const RESTART_RETRY: Duration = Duration::from_secs(2);
+
+impl Refusal {
+    /// The kind, for counting.
+    pub fn problem_type(&self) -> ProblemType {
+        match self {
+            Self::BadRequest(_) => ProblemType::BadRequest,
+            Self::PayloadTooLarge => ProblemType::PayloadTooLarge,
+            Self::NotFound => ProblemType::NotFound,
+            Self::MethodNotAllowed(_) => ProblemType::MethodNotAllowed,
+            Self::Unauthenticated(_) | Self::TokenMissing => ProblemType::Unauthenticated,
+            Self::Forbidden => ProblemType::Forbidden,
+            Self::SaleNotFound => ProblemType::SaleNotFound,
+            Self::SaleNotOpen { .. } => ProblemType::SaleNotOpen,
+            Self::SaleClosed => ProblemType::SaleClosed,
+            Self::SoldOut => ProblemType::SoldOut,
+            Self::ClientQuota(_) => ProblemType::ClientQuota,
+            Self::Overloaded(_) => ProblemType::Overloaded,
+            Self::LimitReached(_) => ProblemType::LimitReached,
+            Self::NotEnoughStock { .. } => ProblemType::NotEnoughStock,
+            Self::IdempotencyMismatch => ProblemType::IdempotencyMismatch,
+            Self::TicketNotFound => ProblemType::TicketNotFound,
+            Self::WrongState { .. } => ProblemType::WrongState,
+            Self::Journal(_) | Self::Unknown { .. } | Self::QueueBusy(_) => ProblemType::QueueUnavailable,
+            Self::LedgerFull(_) => ProblemType::LedgerUnavailable,
+            Self::Sale(error) => match error {
+                SaleError::NotFound => ProblemType::SaleNotFound,
+                SaleError::StockAlreadySet { .. } => ProblemType::StockAlreadySet,
+                SaleError::RestockMismatch { .. } => ProblemType::RestockMismatch,
+                SaleError::Invalid(_) => ProblemType::BadRequest,
+                SaleError::Journal(_) => ProblemType::QueueUnavailable,
+            },
+            Self::TopicReserved => ProblemType::TopicReserved,
+            Self::TopicNotFound => ProblemType::TopicNotFound,
+            Self::GroupNotFound => ProblemType::GroupNotFound,
+        }
+    }
+
+    /// The HTTP answer.
+    pub fn answer(&self) -> Answer {
+        let kind = self.problem_type();
+        let document = || Problem::new(kind);
+        match self {
+            Self::SoldOut
+            | Self::SaleClosed
+            | Self::SaleNotFound
+            | Self::NotFound
+            | Self::PayloadTooLarge
+            | Self::IdempotencyMismatch
+            | Self::TicketNotFound
+            | Self::Forbidden
+            | Self::TopicReserved
+            | Self::TopicNotFound
+            | Self::GroupNotFound => plain(kind),
+            Self::BadRequest(why) => problem(&document().detail(why.clone())),
+            Self::MethodNotAllowed(allowed) => {
+                let mut answer = plain(kind);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                answer
+            }
+            Self::Unauthenticated(why) => challenge(problem(&document().detail(*why))),
+            Self::TokenMissing => {
+                challenge(problem(&document().detail("a bearer token of the inner listener is required")))
+            }
+            Self::SaleNotOpen { opens_at_ms, retry_after } => {
+                let mut document = document();
+                document.opens_at_ms = *opens_at_ms;
+                document.retry_after_ms = Some(retry_after.as_millis() as u64);
+                with_retry_after(problem(&document), *retry_after)
+            }
+            Self::ClientQuota(after) | Self::Overloaded(after) => {
+                let mut document = document();
+                document.retry_after_ms = Some(after.as_millis() as u64);
+                with_retry_after(problem(&document), *after)
+            }
+            Self::LimitReached(tickets) => {
+                let mut document = document();
+                document.tickets = Some(tickets.iter().map(|ticket| ticket.to_string().into()).collect());
+                problem(&document)
+            }
+            Self::NotEnoughStock { available } => {
+                let mut document = document();
+                document.available = Some(*available);
+                problem(&document)
+            }
+            Self::WrongState { ticket, refund_required } => {
+                let mut document = document();
+                document.ticket = Some(ProblemTicket::Object(ticket.clone()));
+                document.refund_required = *refund_required;
+                problem(&document)
+            }
+            Self::Journal(error) => journal(document(), *error),
+            Self::Unknown { ticket } => {
+                let mut document = document().detail(
+                    "the outcome is not known yet: repeat the request with the same Idempotency-Key, or ask \
+                     for the ticket, once the gateway is back",
+                );
+                document.ticket = ticket.map(|ticket| ProblemTicket::Id(ticket.to_string().into()));
+                with_retry_after(problem(&document), RESTART_RETRY)
+            }
+            Self::LedgerFull(why) | Self::QueueBusy(why) => {
+                with_retry_after(problem(&document().detail(*why)), JOURNAL_RETRY)
+            }
+            Self::Sale(SaleError::Journal(error)) => journal(document(), *error),
+            Self::Sale(error) => problem(&document().detail(error.to_string())),
+        }
+    }
+}
+
+fn journal(document: Problem<'_>, error: JournalError) -> Answer {
+    with_retry_after(problem(&document.detail(error.to_string())), JOURNAL_RETRY)
+}
+
+fn challenge(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
+}
+
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<SaleError> for Refusal {
+    fn from(error: SaleError) -> Self {
+        Self::Sale(error)
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::PayloadTooLarge,
+            BodyError::Broken => Self::BadRequest("the request body ended early or is badly framed".into()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Accepting, and serving one connection.
+
+use super::watchdog::{Activity, Watchdog, Watched};
+use crate::api;
+use crate::http::{Answer, Body};
+use crate::state::Core;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+/// Pause after a failed accept: out of file descriptors, mostly.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// HTTP/2 streams a connection may have open.
+const STREAMS_MAX: u32 = 128;
+
+/// Which listener a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Buyers.
+    Public,
+    /// Order workers and operators.
+    Inner,
+}
+
+/// Runs a connection's tasks on its own core.
+#[derive(Debug, Clone, Copy)]
+struct OnThisCore;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisCore {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// Accepts until the gateway stops. Connections above the bound are closed at once.
+pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog: Rc<Watchdog>) {
+    let connections_max = core.app.config.listen.connections_max;
+    let mut stopping = pin!(core.app.stopping.wait());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopping => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if core.app.connections.fetch_add(1, Ordering::Relaxed) >= connections_max {
+                    core.app.connections.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                spawn(&core, stream, peer, side, &watchdog);
+            }
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted; raise the limit of open files if this goes on");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Counts the connection out and unwatches it, however its task ends.
+struct Connection {
+    core: Rc<Core>,
+    watchdog: Rc<Watchdog>,
+    key: Rc<std::cell::Cell<Option<usize>>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.core.app.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(key) = self.key.take() {
+            self.watchdog.forget(key);
+        }
+    }
+}
+
+fn spawn(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, side: Side, watchdog: &Rc<Watchdog>) {
+    let activity = watchdog.activity();
+    let key = Rc::new(std::cell::Cell::new(None));
+    let connection = Connection { core: core.clone(), watchdog: watchdog.clone(), key: key.clone() };
+    let task = tokio::task::spawn_local(serve(connection, stream, peer.ip(), side, activity.clone()));
+    key.set(Some(watchdog.watch(activity, task.abort_handle())));
+}
+
+async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Side, activity: Rc<Activity>) {
+    // Answers are single small writes; waiting to merge them would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    let core = &connection.core;
+    let listen = &core.app.config.listen;
+    let mut builder = auto::Builder::new(OnThisCore);
+    // The watchdog bounds heads and idle time; a timer a request would cost more than the request.
+    builder.http1().max_buf_size(listen.header_bytes_max.max(8192)).header_read_timeout(None);
+    builder
+        .http2()
+        .max_header_list_size(listen.header_bytes_max as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .timer(TokioTimer::new());
+    let io = Watched::new(TokioIo::new(stream), activity.clone());
+    let service = service_fn(|request: Request<Incoming>| {
+        let in_flight = activity.begin();
+        let core = core.clone();
+        async move {
+            let mut answer: Answer = match side {
+                Side::Public => api::public::serve(core, request, peer).await,
+                Side::Inner => api::inner::serve(core, request, peer).await,
+            };
+            if let Body::Stream { busy, .. } = answer.body_mut() {
+                *busy = Some(in_flight);
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut serving = pin!(builder.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = core.app.stopping.wait() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        // The client's doing, mostly; never a line per connection at the default level.
+        debug!(%error, "connection ended");
+    }
+}

@@ -1,0 +1,173 @@
+//! Closes connections that are idle too long or too slow with a request's head: one sweep a core instead of
+//! one timer a request.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+/// Between two sweeps; times are exact to this.
+const TICK: Duration = Duration::from_millis(250);
+
+/// All connections of one core.
+#[derive(Debug)]
+pub struct Watchdog {
+    now: Cell<u32>,
+    header_ticks: u32,
+    idle_ticks: u32,
+    watched: RefCell<slab::Slab<(Rc<Activity>, AbortHandle)>>,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub struct Activity {
+    in_flight: Cell<u32>,
+    /// Tick at which it became idle, or began to send a head.
+    since: Cell<u32>,
+    reading: Cell<bool>,
+    watchdog: Rc<Watchdog>,
+}
+
+impl Watchdog {
+    /// With the configured bounds.
+    pub fn new(header_timeout: Duration, idle_timeout: Duration) -> Rc<Self> {
+        let ticks = |time: Duration| time.as_millis().div_ceil(TICK.as_millis()).max(1) as u32;
+        Rc::new(Self {
+            now: Cell::new(0),
+            header_ticks: ticks(header_timeout),
+            idle_ticks: ticks(idle_timeout),
+            watched: RefCell::default(),
+        })
+    }
+
+    /// Activity of a new connection.
+    pub fn activity(self: &Rc<Self>) -> Rc<Activity> {
+        Rc::new(Activity {
+            in_flight: Cell::new(0),
+            since: Cell::new(self.now.get()),
+            reading: Cell::new(false),
+            watchdog: self.clone(),
+        })
+    }
+
+    /// From now on `task` is aborted when `activity` is overdue; answers the key for [`Self::forget`].
+    pub fn watch(&self, activity: Rc<Activity>, task: AbortHandle) -> usize {
+        self.watched.borrow_mut().insert((activity, task))
+    }
+
+    /// The connection has ended.
+    pub fn forget(&self, key: usize) {
+        self.watched.borrow_mut().try_remove(key);
+    }
+
+    /// Whether no connection is open on this core.
+    pub fn is_empty(&self) -> bool {
+        self.watched.borrow().is_empty()
+    }
+
+    /// Sweeps until dropped.
+    pub async fn run(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        let now = self.now.get().wrapping_add(1);
+        self.now.set(now);
+        for (_, (activity, task)) in self.watched.borrow().iter() {
+            let allowed = if activity.reading.get() { self.header_ticks } else { self.idle_ticks };
+            if activity.in_flight.get() == 0 && now.wrapping_sub(activity.since.get()) > allowed {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Activity {
+    /// A request's head is complete; while the guard lives the connection is busy.
+    pub fn begin(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.reading.set(false);
+        InFlight(self.clone())
+    }
+
+    fn bytes_came(&self) {
+        if self.in_flight.get() == 0 && !self.reading.get() {
+            self.reading.set(true);
+            self.since.set(self.watchdog.now.get());
+        }
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub struct InFlight(Rc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.since.set(self.0.watchdog.now.get());
+    }
+}
+
+/// A stream that tells the watchdog when bytes come.
+#[derive(Debug)]
+pub struct Watched<T> {
+    inner: T,
+    activity: Rc<Activity>,
+}
+
+impl<T> Watched<T> {
+    /// Wraps a stream.
+    pub fn new(inner: T, activity: Rc<Activity>) -> Self {
+        Self { inner, activity }
+    }
+}
+
+impl<T: Read + Unpin> Read for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.activity.bytes_came();
+        }
+        polled
+    }
+}
+
+impl<T: Write + Unpin> Write for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,42 @@
+//! The ledger from the log: at start, for the background snapshot, and for the offline audit.
+
+use super::journal::{self, DecodeError};
+use tidegate_queue::Message;
+use tidegate_stock::{FoldError, Ledger, Lsn};
+
+/// Why a log does not fold into a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldFailure {
+    /// A record cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A record does not fit the ones before it.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+/// What a fold has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Folded {
+    /// Messages looked at.
+    pub messages: u64,
+    /// Ledger records among them.
+    pub records: u64,
+}
+
+/// Folds log messages, in log order, into `ledger`.
+pub fn fold_ledger<J: tidegate_stock::Journal>(
+    ledger: &Ledger<J>,
+    messages: impl Iterator<Item = Message>,
+) -> Result<Folded, FoldFailure> {
+    let mut folded = Folded::default();
+    for message in messages {
+        folded.messages += 1;
+        let lsn = Lsn(message.position.0);
+        if let Some(result) = journal::decode(&message, |record| ledger.fold(record, lsn))? {
+            result?;
+            folded.records += 1;
+        }
+    }
+    Ok(folded)
+}

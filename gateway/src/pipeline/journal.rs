@@ -1,0 +1,339 @@
+//! Ledger records as log messages. The order message IS the reservation, the event IS the transition: one
+//! record each, so there is nothing between the two that a crash could take away.
+
+use super::settle::SettleQueue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
+use tidegate_client::wire;
+use tidegate_queue::{AppendError, Message, NewMessage, Queue, QueueChoice, Space};
+use tidegate_stock::{
+    JournalError, Lsn, OrderRecord, Record, RestockRecord, SaleRecord, SaleSpec, SaleSwitch, TicketId,
+    TicketStatus, TransitionRecord,
+};
+
+/// Names in the log that are fixed.
+pub mod topics {
+    /// Order messages: the reservations.
+    pub const ORDERS: &str = "orders";
+    /// The group whose acknowledgements say that an order is dealt with.
+    pub const ORDER_WORKERS: &str = "order-workers";
+    /// Transitions.
+    pub const ORDER_EVENTS: &str = "order-events";
+    /// Sales and restocks.
+    pub const LEDGER: &str = "%ledger";
+    /// Delayed messages that fire at `pay_by`.
+    pub const PAY_TIMERS: &str = "%pay-timers";
+    /// The gateway's own group on it.
+    pub const PAY_TIMERS_GROUP: &str = "%expiry";
+
+    /// Topics that only the gateway writes: an order message from outside would be a forged reservation.
+    pub fn is_reserved(topic: &str) -> bool {
+        topic == ORDERS || topic == ORDER_EVENTS || topic.starts_with('%')
+    }
+}
+
+/// Property of an order message: hash of the idempotency key, hexadecimal.
+const KEY_HASH: &str = "key";
+/// Property of an order message: hash of the request body, hexadecimal.
+const BODY_HASH: &str = "body";
+
+/// The log as the ledger's journal.
+#[derive(Clone)]
+pub struct Journal {
+    queue: Queue,
+    settle: Arc<SettleQueue>,
+}
+
+/// A record of topic `%ledger`.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+enum LedgerRecord<'a> {
+    Sale { sale: Cow<'a, str>, spec: Cow<'a, SaleSpec>, switch: SaleSwitch, at_ms: u64 },
+    Restock { sale: Cow<'a, str>, restock_id: Cow<'a, str>, quantity: u64, at_ms: u64 },
+}
+
+thread_local! {
+    /// Encoded bodies; one buffer a thread instead of an allocation a record.
+    static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl tidegate_stock::Journal for Journal {
+    fn append(&self, record: &Record<'_>) -> Result<Lsn, JournalError> {
+        BODY.with_borrow_mut(|body| {
+            body.clear();
+            match record {
+                Record::Order(order) => self.append_order(order, body),
+                Record::Transition(transition) => self.append_transition(transition, body),
+                Record::Sale(SaleRecord { sale, spec, switch, at_ms }) => {
+                    let record = LedgerRecord::Sale {
+                        sale: Cow::Borrowed(sale),
+                        spec: Cow::Borrowed(spec),
+                        switch: *switch,
+                        at_ms: *at_ms,
+                    };
+                    self.append_ledger(sale, &record, body)
+                }
+                Record::Restock(RestockRecord { sale, restock_id, quantity, at_ms }) => {
+                    let record = LedgerRecord::Restock {
+                        sale: Cow::Borrowed(sale),
+                        restock_id: Cow::Borrowed(restock_id),
+                        quantity: *quantity,
+                        at_ms: *at_ms,
+                    };
+                    let lsn = self.append_ledger(sale, &record, body)?;
+                    self.settle.push_barrier(lsn);
+                    Ok(lsn)
+                }
+            }
+        })
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.queue.durable().0)
+    }
+}
+
+impl Journal {
+    /// Over an open queue.
+    pub fn new(queue: Queue, settle: Arc<SettleQueue>) -> Self {
+        Self { queue, settle }
+    }
+
+    fn append_order(&self, order: &OrderRecord<'_>, body: &mut Vec<u8>) -> Result<Lsn, JournalError> {
+        #[cfg(feature = "defects")]
+        if crate::defects::active("skip-append") {
+            return Ok(Lsn(self.queue.durable().0));
+        }
+        let mut ticket = [0_u8; 26];
+        let ticket = order.ticket.write_to(&mut ticket);
+        let attributes = wire::parse_raw(order.attributes).unwrap_or(RawValue::NULL);
+        encode(
+            body,
+            &wire::OrderBody {
+                ticket: Cow::Borrowed(ticket),
+                sale: Cow::Borrowed(order.sale),
+                item: Cow::Borrowed(order.item),
+                buyer: Cow::Borrowed(order.buyer),
+                quantity: order.quantity,
+                won_at_ms: order.won_at_ms,
+                deadline_ms: order.deadline_ms,
+                pay_window_ms: order.pay_window_ms,
+                attributes: Cow::Borrowed(attributes),
+            },
+        );
+        let body_hash = Hex::new(order.body_hash);
+        let key_hash = order.key_hash.map(Hex::new);
+        let with_key = [(BODY_HASH, body_hash.as_str()), (KEY_HASH, key_hash.as_ref().map_or("", Hex::as_str))];
+        let properties = if key_hash.is_some() { &with_key[..] } else { &with_key[..1] };
+        let message = NewMessage {
+            topic: topics::ORDERS,
+            // A sale's orders share a queue, so that a receive that goes round the queues is fair between sales.
+            queue: QueueChoice::Key(order.sale),
+            tag: order.sale,
+            keys: &[ticket],
+            properties,
+            deliver_at_ms: None,
+            deadline_ms: Some(order.deadline_ms),
+            body,
+        };
+        self.append_batch(&[message], Space::New)
+    }
+
+    /// `created` brings the pay timer with it, in one atomic batch: no order without its timer.
+    fn append_transition(
+        &self,
+        transition: &TransitionRecord<'_>,
+        body: &mut Vec<u8>,
+    ) -> Result<Lsn, JournalError> {
+        let mut ticket = [0_u8; 26];
+        let ticket = transition.ticket.write_to(&mut ticket);
+        encode(
+            body,
+            &wire::OrderEvent {
+                ticket: Cow::Borrowed(ticket),
+                sale: Cow::Borrowed(transition.sale),
+                buyer: Cow::Borrowed(transition.buyer),
+                quantity: transition.quantity,
+                version: transition.version,
+                from: to_wire(transition.from),
+                to: to_wire(transition.to),
+                at_ms: transition.at_ms,
+                order_id: transition.order_id.map(Cow::Borrowed),
+                pay_by_ms: transition.pay_by_ms,
+                payment_id: transition.payment_id.map(Cow::Borrowed),
+                reason: transition.reason.map(Cow::Borrowed),
+                refund_required: transition.refund_required,
+            },
+        );
+        let keys = [ticket];
+        let event = NewMessage {
+            topic: topics::ORDER_EVENTS,
+            queue: QueueChoice::Key(ticket),
+            tag: if transition.refund_required { "refund_required" } else { to_wire(transition.to).as_str() },
+            keys: &keys,
+            body,
+            ..NewMessage::default()
+        };
+        let lsn = match transition.pay_by_ms {
+            Some(pay_by_ms) => {
+                let timer = NewMessage {
+                    topic: topics::PAY_TIMERS,
+                    queue: QueueChoice::Key(ticket),
+                    keys: &keys,
+                    deliver_at_ms: Some(pay_by_ms),
+                    ..NewMessage::default()
+                };
+                self.append_batch(&[event, timer], Space::Owed)?
+            }
+            None => self.append_batch(&[event], Space::Owed)?,
+        };
+        self.settle.push(lsn, transition.ticket);
+        Ok(lsn)
+    }
+
+    fn append_ledger(
+        &self,
+        sale: &str,
+        record: &LedgerRecord<'_>,
+        body: &mut Vec<u8>,
+    ) -> Result<Lsn, JournalError> {
+        encode(body, record);
+        let message = NewMessage {
+            topic: topics::LEDGER,
+            queue: QueueChoice::Key(sale),
+            keys: &[sale],
+            body,
+            ..NewMessage::default()
+        };
+        self.append_batch(&[message], Space::New)
+    }
+
+    fn append_batch(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Lsn, JournalError> {
+        match self.queue.append(batch, space) {
+            Ok(appended) => Ok(Lsn(appended.end.0)),
+            Err(AppendError::NoSpace) => Err(JournalError::NoSpace),
+            Err(AppendError::Busy) => Err(JournalError::Busy),
+            Err(AppendError::Poisoned) => Err(JournalError::Poisoned),
+            Err(AppendError::Invalid(why)) => {
+                // Names and sizes are checked where they enter; a refusal here is definite all the same.
+                tracing::error!(why, "the log refused a ledger record");
+                Err(JournalError::Busy)
+            }
+        }
+    }
+}
+
+fn encode(body: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(body, value).expect("plain structs with string keys always serialize");
+}
+
+/// A `u64` in hexadecimal without an allocation.
+struct Hex([u8; 16]);
+
+impl Hex {
+    fn new(value: u64) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        Self(std::array::from_fn(|i| DIGITS[(value >> (60 - 4 * i)) as usize & 15]))
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
+    }
+}
+
+/// Why a message of a ledger topic is no record.
+#[derive(Debug, thiserror::Error)]
+#[error("the record at position {position} of topic {topic} is not readable: {why}")]
+pub struct DecodeError {
+    position: tidegate_queue::Position,
+    topic: String,
+    why: String,
+}
+
+/// Turns a log message back into the ledger record that it carries and hands it to `f`. `Ok(None)`: a
+/// message of another topic.
+pub fn decode<R>(message: &Message, f: impl FnOnce(&Record<'_>) -> R) -> Result<Option<R>, DecodeError> {
+    let bad = |why: String| DecodeError { position: message.position, topic: message.topic.to_string(), why };
+    let json = |error: serde_json::Error| bad(error.to_string());
+    let ticket = |text: &str| text.parse::<TicketId>().map_err(|error| bad(error.to_string()));
+    match &*message.topic {
+        topics::ORDERS => {
+            let order: wire::OrderBody<'_> = serde_json::from_slice(&message.body).map_err(json)?;
+            let hash = |name: &str| {
+                let found = message.properties.iter().find(|(property, _)| property == name);
+                found.map(|(_, hex)| u64::from_str_radix(hex, 16)).transpose()
+            };
+            let not_hex = |_| bad("a hash in the properties is not hexadecimal".to_owned());
+            Ok(Some(f(&Record::Order(OrderRecord {
+                ticket: ticket(&order.ticket)?,
+                sale: &order.sale,
+                item: &order.item,
+                buyer: &order.buyer,
+                quantity: order.quantity,
+                won_at_ms: order.won_at_ms,
+                deadline_ms: order.deadline_ms,
+                pay_window_ms: order.pay_window_ms,
+                key_hash: hash(KEY_HASH).map_err(not_hex)?,
+                body_hash: hash(BODY_HASH).map_err(not_hex)?.unwrap_or_default(),
+                attributes: order.attributes.get(),
+            }))))
+        }
+        topics::ORDER_EVENTS => {
+            let event: wire::OrderEvent<'_> = serde_json::from_slice(&message.body).map_err(json)?;
+            Ok(Some(f(&Record::Transition(TransitionRecord {
+                ticket: ticket(&event.ticket)?,
+                sale: &event.sale,
+                buyer: &event.buyer,
+                quantity: event.quantity,
+                version: event.version,
+                from: from_wire(event.from),
+                to: from_wire(event.to),
+                at_ms: event.at_ms,
+                order_id: event.order_id.as_deref(),
+                pay_by_ms: event.pay_by_ms,
+                payment_id: event.payment_id.as_deref(),
+                reason: event.reason.as_deref(),
+                refund_required: event.refund_required,
+            }))))
+        }
+        topics::LEDGER => Ok(Some(match serde_json::from_slice(&message.body).map_err(json)? {
+            LedgerRecord::Sale { sale, spec, switch, at_ms } => {
+                f(&Record::Sale(SaleRecord { sale: &sale, spec: &spec, switch, at_ms }))
+            }
+            LedgerRecord::Restock { sale, restock_id, quantity, at_ms } => {
+                f(&Record::Restock(RestockRecord { sale: &sale, restock_id: &restock_id, quantity, at_ms }))
+            }
+        })),
+        _ => Ok(None),
+    }
+}
+
+/// The ledger and the wire spell states alike; neither crate knows of the other.
+pub fn to_wire(status: TicketStatus) -> wire::TicketStatus {
+    match status {
+        TicketStatus::Queued => wire::TicketStatus::Queued,
+        TicketStatus::AwaitingPayment => wire::TicketStatus::AwaitingPayment,
+        TicketStatus::Paid => wire::TicketStatus::Paid,
+        TicketStatus::Cancelled => wire::TicketStatus::Cancelled,
+        TicketStatus::Expired => wire::TicketStatus::Expired,
+        TicketStatus::Rejected => wire::TicketStatus::Rejected,
+        TicketStatus::Dropped => wire::TicketStatus::Dropped,
+        TicketStatus::Failed => wire::TicketStatus::Failed,
+    }
+}
+
+fn from_wire(status: wire::TicketStatus) -> TicketStatus {
+    match status {
+        wire::TicketStatus::Queued => TicketStatus::Queued,
+        wire::TicketStatus::AwaitingPayment => TicketStatus::AwaitingPayment,
+        wire::TicketStatus::Paid => TicketStatus::Paid,
+        wire::TicketStatus::Cancelled => TicketStatus::Cancelled,
+        wire::TicketStatus::Expired => TicketStatus::Expired,
+        wire::TicketStatus::Rejected => TicketStatus::Rejected,
+        wire::TicketStatus::Dropped => TicketStatus::Dropped,
+        wire::TicketStatus::Failed => TicketStatus::Failed,
+    }
+}

@@ -1,0 +1,28 @@
+//! From a reservation to its end: the journal that makes a win one durable record, the waiting for
+//! durability, and what happens once it is reached.
+//!
+//! ```text
+//! journal.rs     ledger records → log messages (the order message IS the reservation)
+//! fold.rs        log messages → ledger, at start and for the offline audit
+//! durable.rs     waiting for durability, one wake-up a core and commit
+//! settle.rs      what becomes true with durability: returned units, news of tickets
+//! proposals.rs   order deadlines, dead letters and pay timers propose; the ledger decides
+//! snapshots.rs   folds a copy of the ledger in the background and writes it down
+//! watch.rs       who waits for news of a ticket
+//! ```
+
+mod durable;
+mod fold;
+mod journal;
+mod proposals;
+mod settle;
+mod snapshots;
+mod watch;
+
+pub use durable::{CoreDurable, DurableSignal, Unknown};
+pub use fold::{FoldFailure, Folded, fold_ledger};
+pub use journal::{Journal, topics};
+pub use proposals::run_proposals;
+pub use settle::{SettleQueue, run_settle};
+pub use snapshots::run_snapshots;
+pub use watch::{TicketWatch, Watcher};

@@ -1,0 +1,109 @@
+//! What becomes true with durability: returned units are sold again, and whoever waits for a ticket hears
+//! of its change. Runs on the settle thread, woken once a commit and only when there is something.
+
+use crate::state::{App, Core};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tidegate_stock::{Lsn, TicketId};
+
+/// Log bytes that the transitions still owed to one live ticket may take: its `created` event, its pay
+/// timer with the timer's delivery, and its last event, each in a frame of its own at worst.
+const OWED_BYTES_PER_TICKET: u64 = 4096;
+
+/// Between two looks at what nobody reported: flagged sales, reserve, ended log.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Transitions whose record is on its way to disk, in log order per sale. Bounded by what the log accepts
+/// without having written it.
+#[derive(Debug, Default)]
+pub struct SettleQueue {
+    pending: Mutex<VecDeque<(Lsn, TicketId)>>,
+    newest: AtomicU64,
+    wake: tokio::sync::Notify,
+}
+
+impl SettleQueue {
+    /// Called by the journal, under the sale's lock.
+    pub fn push(&self, lsn: Lsn, ticket: TicketId) {
+        self.pending.lock().push_back((lsn, ticket));
+        self.newest.fetch_max(lsn.0, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// A record without a ticket (a restock) that changes what may be sold.
+    pub fn push_barrier(&self, lsn: Lsn) {
+        self.newest.fetch_max(lsn.0, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    fn take_durable(&self, durable: Lsn, out: &mut Vec<TicketId>) {
+        let mut pending = self.pending.lock();
+        while let Some(&(lsn, ticket)) = pending.front() {
+            if lsn > durable {
+                break;
+            }
+            out.push(ticket);
+            pending.pop_front();
+        }
+    }
+}
+
+/// Settles until the gateway stops.
+pub async fn run_settle(core: Rc<Core>) {
+    let app = &core.app;
+    let mut settled = Lsn(0);
+    let mut changed = Vec::new();
+    loop {
+        let newest = Lsn(app.settle.newest.load(Ordering::Acquire));
+        if newest > settled {
+            // What is pushed while this waits is settled in the same round or wakes the next one.
+            if core.told(newest).await.is_err() {
+                return;
+            }
+            settled = newest;
+            settle(app, &mut changed);
+            continue;
+        }
+        tokio::select! {
+            () = app.settle.wake.notified() => {}
+            () = tokio::time::sleep(SWEEP) => sweep(app),
+            () = app.stopping.wait() => return,
+        }
+    }
+}
+
+fn settle(app: &App, changed: &mut Vec<TicketId>) {
+    let durable = Lsn(app.queue.durable().0);
+    for reopened in app.ledger.settle(durable) {
+        if let Some(gate) = app.sales.find(&reopened.sale) {
+            gate.reopen(reopened.epoch);
+        }
+    }
+    app.settle.take_durable(durable, changed);
+    let watched = app.watch.is_watched();
+    for ticket in changed.drain(..) {
+        if watched {
+            app.watch.notify(ticket);
+        }
+    }
+    size_reserve(app);
+}
+
+/// Space for what live tickets are still owed is kept free: a full disk refuses new orders, never a payment
+/// or an expiry.
+fn size_reserve(app: &App) {
+    app.queue.set_reserve((app.ledger.live_tickets() + 1_000) * OWED_BYTES_PER_TICKET);
+}
+
+/// Belt and braces, once a second: no flag may outlive the stock that it denies, whatever was missed.
+fn sweep(app: &App) {
+    size_reserve(app);
+    for gate in app.sales.all().iter().filter(|gate| gate.is_sold_out()) {
+        if let Some(view) = app.ledger.sale(&gate.sale) {
+            gate.refresh(view.stock.available, view.epoch);
+        }
+    }
+}

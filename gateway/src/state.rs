@@ -1,0 +1,92 @@
+//! What the parts of a running gateway share: [`App`] by all threads, [`Core`] by the connections of one.
+
+use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
+use crate::config::Config;
+use crate::outcomes::Outcomes;
+use crate::pipeline::{CoreDurable, DurableSignal, Journal, SettleQueue, TicketWatch, Unknown};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tidegate_queue::{Clock, Queue};
+use tidegate_stock::{Ledger, Lsn};
+
+/// A running gateway.
+pub struct App {
+    /// As loaded.
+    pub config: Config,
+    /// The one clock for deadlines and windows.
+    pub clock: Arc<dyn Clock>,
+    /// The log with its topics and groups.
+    pub queue: Queue,
+    /// Who holds what.
+    pub ledger: Ledger<Journal>,
+    /// Gates 1 and 2.
+    pub sales: SaleGates,
+    /// Gate 3.
+    pub identity: Identity,
+    /// Gate 5.
+    pub quotas: Quotas,
+    /// Gate 9; `None` is off.
+    pub tokens: Option<TokenQueue>,
+    /// Who waits for news of a ticket.
+    pub watch: TicketWatch,
+    /// Durability, for the cores' waiters.
+    pub durable: Arc<DurableSignal>,
+    /// What is to be done once records are durable.
+    pub settle: Arc<SettleQueue>,
+    /// Answers by outcome.
+    pub outcomes: Outcomes,
+    /// Open connections.
+    pub connections: AtomicUsize,
+    /// Event streams open.
+    pub streams: AtomicUsize,
+    /// Set once: stop accepting, end long polls, drain.
+    pub stopping: Stopping,
+}
+
+/// The gateway's one-way switch to "shutting down".
+#[derive(Debug, Default)]
+pub struct Stopping {
+    set: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl Stopping {
+    /// Throws the switch; wakes all who wait for it.
+    pub fn set(&self) {
+        self.set.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    /// Whether it is thrown.
+    pub fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// Completes when it is thrown. Cancel safe.
+    pub async fn wait(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_set() {
+            notified.await;
+        }
+    }
+}
+
+/// One core's view: the gateway, and this thread's place to wait for durability.
+pub struct Core {
+    /// The gateway.
+    pub app: Arc<App>,
+    /// This thread's waiters.
+    pub durable: Rc<CoreDurable>,
+    /// Which core.
+    pub index: usize,
+}
+
+impl Core {
+    /// Nothing that `lsn` covers may be told before this completes. Cancel safe.
+    pub async fn told(&self, lsn: Lsn) -> Result<(), Unknown> {
+        self.durable.wait(lsn).await
+    }
+}
