@@ -2,13 +2,25 @@
 //!
 //! ```text
 //! types.rs     ids, specs, outcomes
+//! window.rs    when a sale is open
 //! record.rs    what goes into the journal, and the `Journal` trait
 //! embedded/    the ledger in memory, folded from its journal
+//! testing.rs   a journal in memory with a durable position set by hand (feature `testing`)
+//! defects.rs   deliberate defects for the load test's verdict (feature `defects`)
 //! ```
 #![forbid(unsafe_code)]
 
+mod defects;
+pub mod embedded;
 pub mod record;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
+mod window;
 
-pub use record::{Journal, JournalError, Lsn, OrderRecord, Record, RestockRecord, SaleRecord, TransitionRecord};
+pub use embedded::{FoldError, Ledger, LedgerLimits, Proposal, SalePut, SnapshotError};
+pub use record::{
+    Journal, JournalError, Lsn, OrderRecord, Record, RestockRecord, SaleRecord, TransitionRecord,
+};
 pub use types::*;
+pub use window::Window;

@@ -3,7 +3,9 @@
 use crate::types::{SaleSpec, SaleSwitch, TicketId, TicketStatus};
 
 /// Position in the journal: everything below is covered. Opaque, only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Lsn(pub u64);
 
 /// One record. Borrowed on the way in; the fold builds the same from what the log gives back.

@@ -159,6 +159,8 @@ pub enum ReserveOutcome {
         /// The most one order may ask.
         quantity_max: u32,
     },
+    /// The ledger holds as many tickets as its limits allow; nothing was reserved.
+    LedgerFull,
 }
 pub use crate::record::Lsn;
 
@@ -336,6 +338,14 @@ pub enum SaleError {
     /// Bad spec.
     #[error("{0}")]
     Invalid(String),
+    /// A bound of the ledger is reached.
+    #[error("the ledger's limit of {limit} {what} is reached")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
     /// Journal refused.
     #[error(transparent)]
     Journal(#[from] crate::JournalError),

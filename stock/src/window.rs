@@ -1,0 +1,37 @@
+//! When a sale is open: the one rule that the ledger and the gateway's first gate both use.
+
+use crate::types::{SaleSpec, SaleSwitch};
+
+/// State of a sale's window at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Sells.
+    Open,
+    /// Not yet; opens by itself then, if known.
+    NotOpen {
+        /// Unix ms.
+        opens_at_ms: Option<u64>,
+    },
+    /// No more.
+    Closed,
+}
+
+impl SaleSpec {
+    /// The switch overrides the times; `Scheduled` follows them. A sale without `opens_at_ms` waits for the
+    /// switch. Opening is inclusive, closing exclusive.
+    pub fn window(&self, switch: SaleSwitch, now_ms: u64) -> Window {
+        match switch {
+            SaleSwitch::Open => Window::Open,
+            SaleSwitch::Closed => Window::Closed,
+            SaleSwitch::Scheduled => {
+                if self.closes_at_ms.is_some_and(|closes_at_ms| now_ms >= closes_at_ms) {
+                    Window::Closed
+                } else if self.opens_at_ms.is_some_and(|opens_at_ms| now_ms >= opens_at_ms) {
+                    Window::Open
+                } else {
+                    Window::NotOpen { opens_at_ms: self.opens_at_ms }
+                }
+            }
+        }
+    }
+}
