@@ -126,9 +126,23 @@ fn no_properties(properties: &Properties<'_>) -> bool {
 
 impl<'a> PublishMessage<'a> {
     /// A message with this body and nothing else.
-    pub fn new(body: impl Into<Cow<'a, RawValue>>) -> Self {
+    pub fn new(body: &'a RawValue) -> Self {
+        Self::with(Cow::Borrowed(body))
+    }
+
+    /// A message with this value as its body.
+    pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::value::to_raw_value(value).map(|body| Self::with(Cow::Owned(body)))
+    }
+
+    /// A message with these bytes as its body.
+    pub fn bytes(bytes: &[u8]) -> Self {
+        Self::with(Cow::Owned(super::encode_bytes(bytes)))
+    }
+
+    fn with(body: Cow<'a, RawValue>) -> Self {
         Self {
-            body: body.into(),
+            body,
             tag: None,
             keys: Vec::new(),
             properties: Properties::default(),

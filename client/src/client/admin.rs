@@ -1,0 +1,111 @@
+//! Admin API: sales, audit, figures, dead letters, health.
+
+use super::transport::{Call, segment};
+use super::worker::group_path;
+use super::{Client, ClientError};
+use crate::wire::{
+    Audit, AuditReport, Message, PutSale, ReceiveAnswer, RedriveAnswer, RedriveRequest, RedriveResult,
+    Restock, Sale, SaleList, TopicList, TopicStats,
+};
+use http::StatusCode;
+
+impl Client {
+    /// Creates a sale or changes what may change. Another `stock` for an existing sale is refused as
+    /// `stock-already-set`. Cancel safety: repeat it.
+    pub async fn put_sale(&self, sale: &str, settings: &PutSale) -> Result<Sale<'static>, ClientError> {
+        self.shared.call(Call::put(sale_path(sale, "")).json(settings)).await
+    }
+
+    /// Opens a sale by hand. Cancel safety: repeat it.
+    pub async fn open_sale(&self, sale: &str) -> Result<Sale<'static>, ClientError> {
+        self.shared.call(Call::post(sale_path(sale, "/open"))).await
+    }
+
+    /// Closes a sale by hand. Cancel safety: repeat it.
+    pub async fn close_sale(&self, sale: &str) -> Result<Sale<'static>, ClientError> {
+        self.shared.call(Call::post(sale_path(sale, "/close"))).await
+    }
+
+    /// Adds units, once for each `restock_id`. Cancel safety: repeat it with the same id.
+    pub async fn restock(
+        &self,
+        sale: &str,
+        restock_id: &str,
+        quantity: u64,
+    ) -> Result<Sale<'static>, ClientError> {
+        let body = Restock { restock_id: restock_id.to_owned(), quantity };
+        self.shared.call(Call::post(sale_path(sale, "/restock")).json(&body)).await
+    }
+
+    /// Every sale. Reads only.
+    pub async fn sales(&self) -> Result<Vec<Sale<'static>>, ClientError> {
+        let list: SaleList<'static> = self.shared.call(Call::get("/v1/sales".to_owned())).await?;
+        Ok(list.sales)
+    }
+
+    /// One sale with its counters, picked from the list; `None` when there is none of that name. Reads only.
+    pub async fn sale(&self, sale: &str) -> Result<Option<Sale<'static>>, ClientError> {
+        Ok(self.sales().await?.into_iter().find(|candidate| candidate.sale == sale))
+    }
+
+    /// Audit of one sale. An audit that does not hold is an answer too: look at `holds`. Reads only.
+    pub async fn audit_sale(&self, sale: &str) -> Result<Audit, ClientError> {
+        let call = Call::get(sale_path(sale, "/audit"));
+        let answer = self.shared.send(&call).await?;
+        call.parse(&answer, Some(StatusCode::CONFLICT))
+    }
+
+    /// Audit of every sale; look at `holds`. Reads only.
+    pub async fn audit(&self) -> Result<AuditReport, ClientError> {
+        let call = Call::get("/v1/audit".to_owned());
+        let answer = self.shared.send(&call).await?;
+        call.parse(&answer, Some(StatusCode::CONFLICT))
+    }
+
+    /// Figures of every topic and group. Reads only.
+    pub async fn topics(&self) -> Result<Vec<TopicStats>, ClientError> {
+        let list: TopicList = self.shared.call(Call::get("/v1/topics".to_owned())).await?;
+        Ok(list.topics)
+    }
+
+    /// Dead letters of a group, oldest first. Reads only.
+    pub async fn dead_letters(&self, topic: &str, group: &str) -> Result<Vec<Message<'static>>, ClientError> {
+        let answer: ReceiveAnswer<'static> =
+            self.shared.call(Call::get(group_path(topic, group, "/dead-letters"))).await?;
+        Ok(answer.messages)
+    }
+
+    /// Puts dead letters back into their group, all of them or those named. Cancel safety: repeat it; what is
+    /// back already is refused per id.
+    pub async fn redrive(
+        &self,
+        topic: &str,
+        group: &str,
+        ids: Option<Vec<String>>,
+    ) -> Result<Vec<RedriveResult>, ClientError> {
+        let call =
+            Call::post(group_path(topic, group, "/dead-letters/redrive")).json(&RedriveRequest { ids });
+        let answer: RedriveAnswer = self.shared.call(call).await?;
+        Ok(answer.results)
+    }
+
+    /// True when the process answers. `Err` only when it cannot be reached.
+    pub async fn is_alive(&self) -> Result<bool, ClientError> {
+        self.probe("/healthz").await
+    }
+
+    /// True when it is able to sell. `Err` only when it cannot be reached. A 503 is retried within the policy
+    /// first.
+    pub async fn is_ready(&self) -> Result<bool, ClientError> {
+        self.probe("/readyz").await
+    }
+
+    async fn probe(&self, path: &str) -> Result<bool, ClientError> {
+        let answer = self.shared.send(&Call::get(path.to_owned())).await?;
+        Ok(answer.status.is_success())
+    }
+}
+
+fn sale_path(sale: &str, rest: &str) -> String {
+    format!("/v1/sales/{}{rest}", segment(sale))
+}
