@@ -5,8 +5,8 @@ use crate::config::{self, Config};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
 use crate::pipeline::{
-    CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger, run_proposals,
-    run_settle, snapshots, topics,
+    CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
+    run_proposals, run_settle, snapshots, topics,
 };
 use crate::state::{App, Core, Stopping};
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidegate_queue::storage::Storage;
-use tokio::runtime::LocalOptions;
 use tidegate_queue::{Clock, OpenError, Queue, StartFrom};
+use tokio::runtime::LocalOptions;
 use tracing::{error, info};
 
 /// Long polls at once in a gateway; more are answered at once.
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The ledger cannot be folded from the log.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// The gateway's own groups cannot be created.
+    #[error("the order groups cannot be created: {0}")]
+    Groups(#[from] tidegate_queue::ReceiveError),
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -61,7 +64,11 @@ pub enum StartError {
 
 impl Gateway {
     /// Recovers the data folder, then listens. Returns once orders can be taken.
-    pub fn start(config: Config, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let began = Instant::now();
         let threads = config.listen.threads;
         // Ports first: a second gateway should say so before it waits for the folder's lock.
@@ -171,7 +178,8 @@ where
     let (report, started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         // A LocalRuntime stays on its thread, so it is made here and its error travels back.
-        let built = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let built =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match built {
             Ok(runtime) => {
                 let _ = report.send(Ok(()));

@@ -18,7 +18,7 @@ pub mod testing;
 pub mod types;
 mod window;
 
-pub use embedded::{FoldError, Ledger, LedgerLimits, Proposal, SalePut, SnapshotError};
+pub use embedded::{FoldError, Ledger, LedgerLimits, Proposal, SalePut, SnapshotError, hash_of};
 pub use record::{
     Journal, JournalError, Lsn, OrderRecord, Record, RestockRecord, SaleRecord, TransitionRecord,
 };

@@ -360,10 +360,16 @@ pub struct Reopened {
     pub epoch: Epoch,
 }
 
+impl TicketId {
+    /// Its text, written into `buffer`: no allocation.
+    pub fn write_to<'b>(&self, buffer: &'b mut [u8; ulid::ULID_LEN]) -> &'b str {
+        ulid::Ulid(self.0).array_to_str(buffer)
+    }
+}
+
 impl fmt::Display for TicketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut buffer = [0_u8; ulid::ULID_LEN];
-        f.write_str(ulid::Ulid(self.0).array_to_str(&mut buffer))
+        f.write_str(self.write_to(&mut [0; ulid::ULID_LEN]))
     }
 }
 

@@ -14,8 +14,8 @@ mod sale_gate;
 mod tokens;
 mod winners;
 
-pub use identity::{Identity, Unidentified};
+pub use identity::{Identity, Unidentified, bearer};
 pub use quota::{ClientQuota, Quotas};
-pub use sale_gate::{SaleGate, SaleGates, Rules};
+pub use sale_gate::{Rules, SaleGate, SaleGates};
 pub use tokens::{Token, TokenQueue};
 pub use winners::Winners;

@@ -15,7 +15,12 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-type Keyed = RateLimiter<u64, DashMapStateStore<u64, FixedState>, DefaultClock, NoOpMiddleware<governor::clock::QuantaInstant>>;
+type Keyed = RateLimiter<
+    u64,
+    DashMapStateStore<u64, FixedState>,
+    DefaultClock,
+    NoOpMiddleware<governor::clock::QuantaInstant>,
+>;
 
 /// Checks between two looks at the number of tracked clients.
 const CHECKS_PER_SWEEP: u32 = 4096;

@@ -4,8 +4,8 @@ use super::tickets::{self, ticket_id, ticket_object};
 use crate::admission::{SaleGate, Token, TokenQueue};
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::state::{App, Core};
-use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -173,6 +173,9 @@ async fn conclude(
         ReserveOutcome::NotOpen { opens_at_ms } => Err(not_open(&core.app, opens_at_ms)),
         ReserveOutcome::Closed => Err(Refusal::SaleClosed),
         ReserveOutcome::SaleNotFound => Err(Refusal::SaleNotFound),
+        ReserveOutcome::LedgerFull => {
+            Err(Refusal::LedgerFull("the ledger holds as many tickets as its limits allow"))
+        }
         ReserveOutcome::BadQuantity { quantity_max } => Err(Refusal::BadRequest(
             format!("`quantity` must be between 1 and {quantity_max} in this sale").into(),
         )),

@@ -40,7 +40,8 @@ pub fn problem(problem: &Problem<'_>) -> Answer {
 /// A problem document that says no more than its type. Its bytes are made once: this is the sold-out path.
 pub fn plain(problem_type: ProblemType) -> Answer {
     static DOCUMENTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
-        let document = |kind: &ProblemType| serde_json::to_vec(&Problem::new(*kind)).unwrap_or_default().into();
+        let document =
+            |kind: &ProblemType| serde_json::to_vec(&Problem::new(*kind)).unwrap_or_default().into();
         ProblemType::ALL.iter().map(document).collect()
     });
     let mut answer = Response::new(Body::from(DOCUMENTS[problem_type as usize].clone()));

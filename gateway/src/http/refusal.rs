@@ -114,6 +114,7 @@ impl Refusal {
                 SaleError::StockAlreadySet { .. } => ProblemType::StockAlreadySet,
                 SaleError::RestockMismatch { .. } => ProblemType::RestockMismatch,
                 SaleError::Invalid(_) => ProblemType::BadRequest,
+                SaleError::Full { .. } => ProblemType::LedgerUnavailable,
                 SaleError::Journal(_) => ProblemType::QueueUnavailable,
             },
             Self::TopicReserved => ProblemType::TopicReserved,

@@ -40,28 +40,9 @@ pub fn query_number(text: Option<&str>, name: &'static str) -> Result<Option<u64
     }
 }
 
-/// Decodes `%xx`; malformed escapes stay as they are (they then match nothing).
+/// Decodes `%xx`; what is no UTF-8 then, or no escape, stays visible as such and matches nothing.
 pub fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        match (bytes[at], escape.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(decoded).map_or(Cow::Borrowed(text), Cow::Owned)
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// A JSON body. The refusal names the unknown or missing field, and where.

@@ -120,14 +120,14 @@ impl Drop for InFlight {
 
 /// A stream that tells the watchdog when bytes come.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub(super) struct Watched<T> {
     inner: T,
     activity: Rc<Activity>,
 }
 
 impl<T> Watched<T> {
     /// Wraps a stream.
-    pub fn new(inner: T, activity: Rc<Activity>) -> Self {
+    pub(super) fn new(inner: T, activity: Rc<Activity>) -> Self {
         Self { inner, activity }
     }
 }
@@ -147,7 +147,11 @@ impl<T: Read + Unpin> Read for Watched<T> {
 }
 
 impl<T: Write + Unpin> Write for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 

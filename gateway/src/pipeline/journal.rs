@@ -126,7 +126,8 @@ impl Journal {
         );
         let body_hash = Hex::new(order.body_hash);
         let key_hash = order.key_hash.map(Hex::new);
-        let with_key = [(BODY_HASH, body_hash.as_str()), (KEY_HASH, key_hash.as_ref().map_or("", Hex::as_str))];
+        let with_key =
+            [(BODY_HASH, body_hash.as_str()), (KEY_HASH, key_hash.as_ref().map_or("", Hex::as_str))];
         let properties = if key_hash.is_some() { &with_key[..] } else { &with_key[..1] };
         let message = NewMessage {
             topic: topics::ORDERS,
@@ -255,7 +256,10 @@ pub struct DecodeError {
 
 /// Turns a log message back into the ledger record that it carries and hands it to `f`. `Ok(None)`: a
 /// message of another topic.
-pub fn decode<R>(message: &Message, f: impl FnOnce(&Record<'_>) -> R) -> Result<Option<R>, DecodeError> {
+pub(super) fn decode<R>(
+    message: &Message,
+    f: impl FnOnce(&Record<'_>) -> R,
+) -> Result<Option<R>, DecodeError> {
     let bad = |why: String| DecodeError { position: message.position, topic: message.topic.to_string(), why };
     let json = |error: serde_json::Error| bad(error.to_string());
     let ticket = |text: &str| text.parse::<TicketId>().map_err(|error| bad(error.to_string()));

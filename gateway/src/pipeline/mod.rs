@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! journal.rs     ledger records → log messages (the order message IS the reservation)
+//! recover.rs     the ledger at start: newest snapshot, the log after it, a new generation
 //! fold.rs        log messages → ledger, at start and for the offline audit
 //! durable.rs     waiting for durability, one wake-up a core and commit
 //! settle.rs      what becomes true with durability: returned units, news of tickets
@@ -15,14 +16,15 @@ mod durable;
 mod fold;
 mod journal;
 mod proposals;
+pub mod recover;
 mod settle;
-mod snapshots;
+pub mod snapshots;
 mod watch;
 
 pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
-pub use journal::{Journal, topics};
+pub use journal::{Journal, to_wire, topics};
 pub use proposals::run_proposals;
+pub use recover::{RecoverError, recover_ledger};
 pub use settle::{SettleQueue, run_settle};
-pub use snapshots::run_snapshots;
 pub use watch::{TicketWatch, Watcher};

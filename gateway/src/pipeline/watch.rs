@@ -55,9 +55,8 @@ impl TicketWatch {
             return None;
         }
         let mut shard = self.shard(ticket).lock();
-        let waited = shard
-            .entry(ticket)
-            .or_insert_with(|| Waited { notify: Arc::new(Notify::new()), watchers: 0 });
+        let waited =
+            shard.entry(ticket).or_insert_with(|| Waited { notify: Arc::new(Notify::new()), watchers: 0 });
         waited.watchers += 1;
         Some(Watcher { watch: self, ticket, notify: waited.notify.clone() })
     }

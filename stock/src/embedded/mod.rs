@@ -48,6 +48,7 @@ mod transition;
 
 pub use fold::FoldError;
 pub use ledger::{Ledger, LedgerLimits};
+pub use reserve::hash_of;
 pub use sales::SalePut;
 pub use snapshot::SnapshotError;
 pub use transition::Proposal;

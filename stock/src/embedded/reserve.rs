@@ -11,9 +11,10 @@ use crate::window::Window;
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 
-/// FNV-1a. It stands in the log, so it must never change; only a buyer's own keys can collide with each other.
-fn key_hash(key: &str) -> u64 {
-    key.bytes()
+/// FNV-1a, for idempotency keys and request bodies. It stands in the log, so it must never change; only a
+/// buyer's own keys and bodies are ever compared with each other.
+pub fn hash_of(text: &str) -> u64 {
+    text.bytes()
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
@@ -24,16 +25,11 @@ impl<J: Journal> Ledger<J> {
     /// that is taken by another reservation (64 equal random bits) is refused as `Busy`: a retry brings a fresh id.
     pub fn reserve(&self, r: &Reserve<'_>) -> Result<ReserveOutcome, JournalError> {
         let Some(sale) = self.find(r.sale) else { return Ok(ReserveOutcome::SaleNotFound) };
-        let key_hash = r.idempotency_key.map(key_hash);
+        let key_hash = r.idempotency_key.map(hash_of);
         let mut state = sale.state.lock();
         let buyer = state.buyers.find(r.buyer);
-        if let (Some(buyer), Some(key_hash)) = (buyer, key_hash)
-            && let Some(slot) = state.slot_by_key(buyer, key_hash)
-        {
-            if state.tickets[slot].body_hash != r.body_hash {
-                return Ok(ReserveOutcome::IdempotencyMismatch);
-            }
-            return Ok(ReserveOutcome::Repeat { ticket: state.ticket_view(&sale.id, slot) });
+        if let Some(repeat) = repeat(&sale, &state, buyer, key_hash, r) {
+            return Ok(repeat);
         }
         if r.quantity == 0 || r.quantity > state.spec.quantity_max {
             return Ok(ReserveOutcome::BadQuantity { quantity_max: state.spec.quantity_max });
@@ -95,6 +91,15 @@ impl<J: Journal> Ledger<J> {
         Ok(ReserveOutcome::Won { ticket: state.ticket_view(&sale.id, slot) })
     }
 
+    /// What [`Ledger::reserve`] would answer to a key that it has seen, and nothing otherwise: lets a winner's
+    /// retry be answered before the gates that stand in front of a new reservation.
+    pub fn repeat(&self, r: &Reserve<'_>) -> Option<ReserveOutcome> {
+        let key_hash = hash_of(r.idempotency_key?);
+        let sale = self.find(r.sale)?;
+        let state = sale.state.lock();
+        repeat(&sale, &state, state.buyers.find(r.buyer), Some(key_hash), r)
+    }
+
     /// One ticket's share of `tickets_max`, given back unless kept.
     pub(super) fn take_seat(&self) -> Option<Seat<'_>> {
         let before = self.tickets.fetch_add(1, Ordering::Relaxed);
@@ -117,6 +122,20 @@ impl Drop for Seat<'_> {
             tickets.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+fn repeat(
+    sale: &Sale,
+    state: &SaleState,
+    buyer: Option<u32>,
+    key_hash: Option<u64>,
+    r: &Reserve<'_>,
+) -> Option<ReserveOutcome> {
+    let slot = state.slot_by_key(buyer?, key_hash?)?;
+    if state.tickets[slot].body_hash != r.body_hash {
+        return Some(ReserveOutcome::IdempotencyMismatch);
+    }
+    Some(ReserveOutcome::Repeat { ticket: state.ticket_view(&sale.id, slot) })
 }
 
 /// The id was used before: the very same reservation again is a repeat.
