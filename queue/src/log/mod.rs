@@ -1,122 +1,426 @@
-//! The CommitLog: segments → frames → records.
+//! The CommitLog: one append-only log of records for all topics.
+//!
+//! ```text
+//! record.rs → frame.rs → segment.rs   the bytes, from small to large (FORMAT.md)
+//! map.rs                              read-only maps; the crate's only unsafe
+//! pending.rs                          append: positions, the frame under construction
+//! writer.rs                           write, sync, publish; poison
+//! keeper.rs, checkpoint.rs            segments ahead of need, the checkpoint, the async sync
+//! survey.rs → recovery.rs             what a folder's bytes say, and opening it
+//! scan.rs, verify.rs                  reading: a log in use, a log at rest
+//! ```
+//!
+//! Queues, offsets, groups and timers are not known here: a record's fields are the caller's.
+
+mod checkpoint;
 mod error;
-#[allow(dead_code)]
+mod frame;
+mod keeper;
+mod lock;
+mod map;
+mod pending;
 mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod survey;
+mod writer;
 
 pub use error::{OpenError, ReadError};
-#[allow(unused_imports)]
-pub(crate) use record::RecordParts;
-pub use record::{Record, RecordKind, RecordView};
+pub use record::{Record, RecordKind, RecordParts, RecordView};
+pub use survey::Damage;
 
 use crate::storage::Storage;
 use crate::{AppendError, Durability, Durable, Position, Space};
+use checkpoint::CheckpointFile;
+use frame::FRAME_HEADER;
+use keeper::Nudge;
+use lock::FolderLock;
+use parking_lot::{Condvar, Mutex, RwLock};
+use pending::{Pending, Stopped};
+use segment::Segment;
 use smallvec::SmallVec;
 use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Segments prepared ahead, at most, however large the reserve.
+const SEGMENTS_PREPARED_MAX: u64 = 64;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
-#[allow(dead_code)]
-pub(crate) struct LogOptions {
-    /// Size of a new segment; a multiple of 4096.
-    pub(crate) segment_bytes: u64,
+pub struct LogOptions {
+    /// Size of a new segment: a multiple of 4096, at most 1 GiB.
+    pub segment_bytes: u64,
     /// When accepted becomes durable.
-    pub(crate) flush: Durability,
+    pub flush: Durability,
     /// Accepted and not yet written, at most.
-    pub(crate) pending_bytes_max: u64,
+    pub pending_bytes_max: u64,
     /// Go on without damaged parts.
-    pub(crate) salvage: bool,
+    pub salvage: bool,
 }
 
 /// Positions of the records of one batch.
-pub(crate) type Positions = SmallVec<[Position; 8]>;
+pub type Positions = SmallVec<[Position; 8]>;
 
 /// What an open found.
 #[derive(Debug, Clone)]
-#[allow(dead_code)]
-pub(crate) struct Recovered {
+pub struct Recovered {
     /// Rises at every open.
-    pub(crate) boot_epoch: u64,
+    pub boot_epoch: u64,
     /// First position kept; scans start here.
-    pub(crate) start: Position,
+    pub start: Position,
     /// End of the log after recovery; all below is durable.
-    pub(crate) end: Position,
+    pub end: Position,
     /// The last process closed the log.
-    pub(crate) clean: bool,
+    pub clean: bool,
     /// Ranges given up by `salvage`.
-    pub(crate) lost: Vec<Range<Position>>,
+    pub lost: Vec<Range<Position>>,
 }
 
-/// The log. One per data folder, which it locks. Share by `Arc`.
-#[allow(dead_code)]
-pub(crate) struct CommitLog {}
+type Listener = Box<dyn Fn(Durable) + Send + Sync>;
 
-#[allow(dead_code, unused_variables, clippy::unused_self, clippy::needless_pass_by_value)]
+/// What the threads share.
+struct Shared {
+    storage: Arc<dyn Storage>,
+    log_id: u64,
+    epoch: u64,
+    log_start: u64,
+    segment_bytes: u64,
+    flush: Durability,
+    recovered: Recovered,
+    pending: Mutex<Pending>,
+    writer_wake: Condvar,
+    /// Records that wait for the writer; a hint for its pace.
+    waiting_records: AtomicUsize,
+    /// Segments that hold frames, or will next. Never empty.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    durable: AtomicU64,
+    synced: AtomicU64,
+    reserve: AtomicU64,
+    poisoned: AtomicBool,
+    waiters: Mutex<usize>,
+    waiters_wake: Condvar,
+    listeners: RwLock<Vec<Listener>>,
+    keeper: Mutex<Nudge>,
+    keeper_wake: Condvar,
+    keeper_idle: AtomicBool,
+    flusher: Mutex<Nudge>,
+    flusher_wake: Condvar,
+}
+
+struct Threads {
+    writer: JoinHandle<()>,
+    keeper: JoinHandle<CheckpointFile>,
+    flusher: Option<JoinHandle<()>>,
+    _lock: FolderLock,
+}
+
+/// The log. One per data folder, which it locks. Share by `Arc`. Dropping it without [`CommitLog::close`] writes
+/// what was accepted, but tells no listener's owner of failure and leaves no mark of a clean shutdown.
+pub struct CommitLog {
+    shared: Arc<Shared>,
+    threads: Mutex<Option<Threads>>,
+}
+
 impl CommitLog {
     /// Locks the folder, recovers, starts the threads.
-    pub(crate) fn open(storage: Arc<dyn Storage>, options: &LogOptions) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub fn open(storage: Arc<dyn Storage>, options: &LogOptions) -> Result<Self, OpenError> {
+        if !(4096..=1 << 30).contains(&options.segment_bytes) || !options.segment_bytes.is_multiple_of(4096) {
+            return Err(OpenError::Invalid("segment_bytes must be a multiple of 4096 and at most 1 GiB"));
+        }
+        let lock = FolderLock::exclusive(&*storage)?;
+        let ready = recovery::recover(&*storage, options)?;
+        let end = ready.recovered.end.0;
+        let active = Arc::clone(ready.segments.last().expect("recovery leaves a segment to write in"));
+        let shared = Arc::new(Shared {
+            log_id: ready.log_id,
+            epoch: ready.recovered.boot_epoch,
+            log_start: ready.log_start,
+            segment_bytes: options.segment_bytes,
+            flush: options.flush,
+            pending: Mutex::new(Pending::new(active, ready.prepared, end, options.pending_bytes_max)),
+            writer_wake: Condvar::new(),
+            waiting_records: AtomicUsize::new(0),
+            segments: RwLock::new(ready.segments),
+            durable: AtomicU64::new(end),
+            synced: AtomicU64::new(end),
+            reserve: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            waiters: Mutex::new(0),
+            waiters_wake: Condvar::new(),
+            listeners: RwLock::new(Vec::new()),
+            keeper: Mutex::new(Nudge::default()),
+            keeper_wake: Condvar::new(),
+            keeper_idle: AtomicBool::new(false),
+            flusher: Mutex::new(Nudge::default()),
+            flusher_wake: Condvar::new(),
+            recovered: ready.recovered,
+            storage,
+        });
+        let checkpoint = ready.checkpoint;
+        let threads = Threads {
+            writer: spawn("log-writer", &shared, |shared| writer::run(&shared))?,
+            keeper: spawn("log-keeper", &shared, |shared| keeper::run(&shared, checkpoint))?,
+            flusher: match options.flush {
+                Durability::Sync => None,
+                Durability::Async { interval_ms } => {
+                    let interval = Duration::from_millis(interval_ms.max(1));
+                    Some(spawn("log-flusher", &shared, move |shared| keeper::flush(&shared, interval))?)
+                }
+            },
+            _lock: lock,
+        };
+        Ok(Self { shared, threads: Mutex::new(Some(threads)) })
     }
+
     /// What the open found.
-    pub(crate) fn recovered(&self) -> &Recovered {
-        unimplemented!()
+    pub fn recovered(&self) -> &Recovered {
+        &self.shared.recovered
     }
+
     /// Appends one atomic batch; `positions` is cleared and gets one position for each record. Never blocks on the
     /// disk. The batch is durable once `durable() >= range.end`; `range.start` is the first record's position.
     /// `Err` is definite.
-    pub(crate) fn append(
+    pub fn append(
         &self,
         space: Space,
         records: &[RecordParts<'_>],
         positions: &mut Positions,
     ) -> Result<Range<Position>, AppendError> {
-        unimplemented!()
+        positions.clear();
+        if records.is_empty() {
+            return Err(AppendError::Invalid("empty batch"));
+        }
+        let mut need = 0;
+        for record in records {
+            record.check().map_err(AppendError::Invalid)?;
+            need += record.encoded_len();
+        }
+        let shared = &*self.shared;
+        if (need + FRAME_HEADER) as u64 > shared.segment_bytes - segment::SEGMENT_HEADER {
+            return Err(AppendError::Invalid("batch does not fit into a segment"));
+        }
+        let reserve = shared.reserve.load(Ordering::Relaxed);
+        let mut pending = shared.pending.lock();
+        let accepted = pending.append(records, need, space, reserve, positions)?;
+        shared.waiting_records.fetch_add(accepted.records, Ordering::Relaxed);
+        let rolled = accepted.rolled_to.is_some();
+        if let Some(segment) = accepted.rolled_to {
+            // Before the lock is left: whoever sees these positions durable must find their segment.
+            shared.segments.write().push(segment);
+        }
+        let wake = std::mem::take(&mut pending.writer_idle);
+        drop(pending);
+        if wake {
+            shared.writer_wake.notify_one();
+        }
+        if rolled {
+            shared.nudge_keeper();
+        }
+        Ok(accepted.range)
     }
+
     /// Everything accepted is below. Nothing accepted later is.
-    pub(crate) fn end(&self) -> Position {
-        unimplemented!()
+    pub fn end(&self) -> Position {
+        Position(self.shared.pending.lock().end())
     }
+
     /// Everything below may be seen. One atomic load.
-    pub(crate) fn durable(&self) -> Position {
-        unimplemented!()
+    pub fn durable(&self) -> Position {
+        Position(self.shared.durable.load(Ordering::Acquire))
     }
+
     /// Everything below is on disk (in async mode it trails `durable`).
-    pub(crate) fn synced(&self) -> Position {
-        unimplemented!()
+    pub fn synced(&self) -> Position {
+        Position(self.shared.synced.load(Ordering::Acquire))
     }
+
     /// Blocks until `durable() >= position`.
-    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), AppendError> {
-        unimplemented!()
+    pub fn wait_durable(&self, position: Position) -> Result<(), AppendError> {
+        let shared = &*self.shared;
+        let reached = || shared.durable.load(Ordering::SeqCst) >= position.0;
+        if reached() {
+            return Ok(());
+        }
+        let mut waiters = shared.waiters.lock();
+        *waiters += 1;
+        while !reached() && !shared.poisoned.load(Ordering::SeqCst) {
+            shared.waiters_wake.wait(&mut waiters);
+        }
+        *waiters -= 1;
+        if reached() { Ok(()) } else { Err(AppendError::Poisoned) }
     }
+
     /// Called by the writer thread once per commit, in order of registration; must be quick.
-    pub(crate) fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
-        unimplemented!()
+    pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
+        self.shared.listeners.write().push(listener);
     }
-    /// Bytes kept allocated for [`Space::Owed`].
-    pub(crate) fn set_reserve(&self, bytes: u64) {
-        unimplemented!()
+
+    /// Bytes kept allocated for [`Space::Owed`]; up to 64 segments are prepared for it.
+    pub fn set_reserve(&self, bytes: u64) {
+        if self.shared.reserve.swap(bytes, Ordering::Relaxed) < bytes {
+            self.shared.nudge_keeper();
+        }
     }
-    /// Durable records from `from` (a record's position, or the end of one, or `recovered().start`) on, each verified,
-    /// owning the map. Ends at what is durable when it gets there; after an `Err` it ends.
-    pub(crate) fn scan(&self, from: Position) -> impl Iterator<Item = Result<Record, ReadError>> + '_ {
-        std::iter::empty()
+
+    /// Durable records from `from` (a record's position, or the end of one, or `recovered().start`) on, each
+    /// verified, owning the map. Ends at what is durable when it gets there; after an `Err` it ends.
+    pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Record, ReadError>> + '_ {
+        scan::Scan::new(&self.shared, from)
     }
+
     /// The same as borrowed views, without allocation and without checking checksums again: for the dispatcher.
     /// Answers where to go on.
-    pub(crate) fn visit(
+    pub fn visit(
         &self,
         from: Position,
         visitor: &mut dyn FnMut(RecordView<'_>) -> ControlFlow<()>,
     ) -> Result<Position, ReadError> {
-        unimplemented!()
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let mut cursor = scan::Cursor::new(&self.shared, from)?;
+        while let Some((at, len)) = cursor.step(durable)? {
+            if visitor(cursor.view(at, len)?).is_break() {
+                break;
+            }
+        }
+        Ok(cursor.position())
     }
+
     /// One durable record, verified.
-    pub(crate) fn read(&self, position: Position) -> Result<Record, ReadError> {
-        unimplemented!()
+    pub fn read(&self, position: Position) -> Result<Record, ReadError> {
+        scan::read(&self.shared, position)
     }
-    /// Writes and syncs all that was accepted, marks a clean shutdown, stops the threads, unlocks. Later appends are
-    /// refused. A second call answers the same.
-    pub(crate) fn close(&self) -> Result<(), AppendError> {
-        unimplemented!()
+
+    /// Writes and syncs all that was accepted, marks a clean shutdown, stops the threads, unlocks. Later appends
+    /// are refused. A second call does nothing.
+    pub fn close(&self) -> Result<(), AppendError> {
+        let Some(threads) = self.threads.lock().take() else { return self.shared.poison_error() };
+        let mut checkpoint = self.shared.stop(threads.writer, threads.flusher, threads.keeper);
+        self.shared.poison_error()?;
+        let shared = &*self.shared;
+        let last = keeper::sync_written(shared).and_then(|()| {
+            let synced = shared.synced.load(Ordering::Acquire);
+            match &mut checkpoint {
+                Some(checkpoint) => checkpoint.write_both(&shared.checkpoint(synced, true)),
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = last {
+            shared.poison("cannot close the log", &error);
+        }
+        shared.poison_error()
+    }
+}
+
+impl Drop for CommitLog {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.get_mut().take() {
+            self.shared.stop(threads.writer, threads.flusher, threads.keeper);
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce(Arc<Shared>) -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
+    let path = shared.storage.root().to_owned();
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || body(shared)).map_err(|source| OpenError::Io { path, source })
+}
+
+impl Shared {
+    /// Makes everything below `end` visible and tells of it.
+    fn publish(&self, end: u64) {
+        {
+            let _order = self.waiters.lock();
+            if self.poisoned.load(Ordering::SeqCst) {
+                return;
+            }
+            self.durable.store(end, Ordering::SeqCst);
+        }
+        if self.flush != Durability::Sync {
+            let mut nudge = self.flusher.lock();
+            if !nudge.asked {
+                nudge.asked = true;
+                self.flusher_wake.notify_one();
+            }
+        }
+        self.tell(Durable::Up(Position(end)));
+        if self.keeper_idle.load(Ordering::SeqCst) {
+            self.nudge_keeper();
+        }
+    }
+
+    fn tell(&self, durable: Durable) {
+        if *self.waiters.lock() > 0 {
+            self.waiters_wake.notify_all();
+        }
+        for listener in &*self.listeners.read() {
+            listener(durable);
+        }
+    }
+
+    /// The first failure: nothing that is not durable now ever will be, in this process.
+    fn poison(&self, what: &str, error: &std::io::Error) {
+        self.pending.lock().stopped = Some(Stopped::Poisoned);
+        self.writer_wake.notify_one();
+        {
+            // Under the lock of `publish`: what listeners are told last, and only once, is that it is over.
+            let _order = self.waiters.lock();
+            if self.poisoned.swap(true, Ordering::SeqCst) {
+                return;
+            }
+        }
+        tracing::error!(%error, "{what}; the log takes no more appends until a restart");
+        self.tell(Durable::Poisoned(Position(self.durable.load(Ordering::SeqCst))));
+    }
+
+    fn poison_error(&self) -> Result<(), AppendError> {
+        if self.poisoned.load(Ordering::SeqCst) { Err(AppendError::Poisoned) } else { Ok(()) }
+    }
+
+    fn nudge_keeper(&self) {
+        self.keeper.lock().asked = true;
+        self.keeper_wake.notify_one();
+    }
+
+    /// Lets the writer finish what was accepted, then stops the other threads.
+    fn stop(
+        &self,
+        writer: JoinHandle<()>,
+        flusher: Option<JoinHandle<()>>,
+        keeper: JoinHandle<CheckpointFile>,
+    ) -> Option<CheckpointFile> {
+        self.pending.lock().stopped.get_or_insert(Stopped::Closed);
+        self.writer_wake.notify_one();
+        // A thread that panicked has said so; the log is then as after a crash.
+        let _ = writer.join();
+        if let Some(flusher) = flusher {
+            self.flusher.lock().stop = true;
+            self.flusher_wake.notify_one();
+            let _ = flusher.join();
+        }
+        self.keeper.lock().stop = true;
+        self.keeper_wake.notify_one();
+        keeper.join().ok()
+    }
+
+    /// The segment in which a position lies; the end of the last one lies in it.
+    fn segment_at(&self, position: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let index = segments.partition_point(|segment| segment.base <= position).checked_sub(1)?;
+        Some(Arc::clone(&segments[index])).filter(|segment| position <= segment.end())
+    }
+
+    /// File and byte of a position, for messages.
+    fn place(&self, segment: &Segment, position: u64) -> (PathBuf, u64) {
+        (self.storage.root().join(Segment::path_of(segment.base)), position - segment.base)
     }
 }

@@ -42,20 +42,31 @@ impl RecordKind {
 
 /// A record on its way into the log. Everything is copied once, by the append.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RecordParts<'a> {
-    pub(crate) kind: RecordKind,
-    pub(crate) topic: &'a str,
-    pub(crate) queue: u32,
-    pub(crate) queue_offset: u64,
-    pub(crate) tag: &'a str,
-    pub(crate) keys: &'a [&'a str],
-    pub(crate) properties: &'a [(&'a str, &'a str)],
-    pub(crate) born_at_ms: u64,
-    pub(crate) deliver_at_ms: Option<u64>,
-    pub(crate) deadline_ms: Option<u64>,
+pub struct RecordParts<'a> {
+    /// What it is.
+    pub kind: RecordKind,
+    /// Topic.
+    pub topic: &'a str,
+    /// Queue of the topic.
+    pub queue: u32,
+    /// Dense offset in the queue, assigned by the caller.
+    pub queue_offset: u64,
+    /// Tag, empty for none.
+    pub tag: &'a str,
+    /// Look-up keys.
+    pub keys: &'a [&'a str],
+    /// Free properties.
+    pub properties: &'a [(&'a str, &'a str)],
+    /// When it is appended, Unix ms.
+    pub born_at_ms: u64,
+    /// Deliver not before, Unix ms.
+    pub deliver_at_ms: Option<u64>,
+    /// Deliver not at or after, Unix ms.
+    pub deadline_ms: Option<u64>,
     /// Position of the delayed record that this one delivers.
-    pub(crate) origin: Option<Position>,
-    pub(crate) body: &'a [u8],
+    pub origin: Option<Position>,
+    /// Payload.
+    pub body: &'a [u8],
 }
 
 impl RecordParts<'_> {
@@ -68,7 +79,7 @@ impl RecordParts<'_> {
     }
 
     /// Bytes this record takes in the log, without any share of a frame header.
-    pub(crate) fn encoded_len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         let len = RECORD_HEADER
             + self.topic.len()
             + self.tag.len()

@@ -1,4 +1,12 @@
-//! The seam under every file write of the crate.
+//! The seam under every file write of the crate. Reads go to the file itself: by map, or by `read_at`.
+
+mod disk;
+//#[cfg(any(test, feature = "testing"))]
+//mod faulty;
+
+pub use disk::DiskStorage;
+//#[cfg(any(test, feature = "testing"))]
+//pub use faulty::{FaultyStorage, PowerLoss};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,9 +14,11 @@ use std::sync::Arc;
 
 /// A folder of files. All paths are relative to the data folder.
 pub trait Storage: Send + Sync + 'static {
-    /// Opens, creating if asked; fails when the file does not exist and `create` is false.
+    /// The data folder, for messages.
+    fn root(&self) -> &Path;
+    /// Opens for reading and writing, creating if asked; fails when the file does not exist and `create` is false.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>>;
-    /// Names of the files in a folder, empty when there is none.
+    /// Names of the files in a folder, sorted; empty when there is no such folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Atomically replaces `to` by `from`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -30,6 +40,15 @@ pub trait StorageFile: Send + Sync + 'static {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Present length.
     fn len(&self) -> io::Result<u64>;
-    /// The file for mapping; reads never go through this trait.
+    /// Has it no bytes?
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// The file for mapping and reading; writes never go through it.
     fn file(&self) -> &std::fs::File;
+}
+
+/// Is this "no space left", which heals when space is freed, and not a failing disk?
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,0 +1,165 @@
+//! One segment: a file of fixed size, named by the position of its first byte, zero-filled before use.
+//! FORMAT.md, "Segment".
+
+use super::error::OpenError;
+use super::frame::FORMAT_VERSION;
+use super::map::Map;
+use super::record::{u32_at, u64_at};
+use crate::storage::{Storage, StorageFile};
+use bytes::Bytes;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Folder of the segments.
+pub(super) const DIR: &str = "commitlog";
+/// Bytes of a segment's own header.
+pub(super) const SEGMENT_HEADER: u64 = 64;
+const MAGIC: [u8; 8] = *b"TGSEGMNT";
+const UNFINISHED: &str = "next.tmp";
+
+/// A segment that is complete on disk.
+pub(super) struct Segment {
+    /// Position of the file's first byte.
+    pub(super) base: u64,
+    /// Bytes of the file, as its header says.
+    pub(super) len: u64,
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) map: Map,
+}
+
+/// What a segment's header says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SegmentHeader {
+    pub(super) log_id: u64,
+    pub(super) len: u64,
+}
+
+impl Segment {
+    /// Path in the data folder.
+    pub(super) fn path_of(base: u64) -> PathBuf {
+        Path::new(DIR).join(format!("{base:020}"))
+    }
+
+    /// Base from a file name; `None` when it is no segment's.
+    pub(super) fn base_of(name: &Path) -> Option<u64> {
+        let name = name.to_str()?;
+        (name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())).then(|| name.parse().ok())?
+    }
+
+    /// Makes a segment: filled with zeros and synced under another name first, so that one with a segment's name is
+    /// always whole. Failing leaves nothing behind that the next try, or the next open, does not replace.
+    pub(super) fn create(storage: &dyn Storage, base: u64, len: u64, log_id: u64) -> io::Result<Self> {
+        let unfinished = Path::new(DIR).join(UNFINISHED);
+        let made = (|| {
+            let file = storage.open(&unfinished, true)?;
+            file.allocate(0)?;
+            file.allocate(len)?;
+            Self::write_header(&*file, base, len, log_id)?;
+            file.sync()
+        })();
+        if let Err(error) = made {
+            // Gives back what a full disk had left; when this fails too, the next try starts with the same file.
+            let _ = storage.remove(&unfinished);
+            return Err(error);
+        }
+        storage.rename(&unfinished, &Self::path_of(base))?;
+        storage.sync_dir(Path::new(DIR))?;
+        Self::open(storage, base, len, SEGMENT_HEADER)
+    }
+
+    /// Writes the header of a segment.
+    pub(super) fn write_header(file: &dyn StorageFile, base: u64, len: u64, log_id: u64) -> io::Result<()> {
+        let mut head = [0; SEGMENT_HEADER as usize];
+        head[0..8].copy_from_slice(&MAGIC);
+        head[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        head[12..16].copy_from_slice(&(SEGMENT_HEADER as u32).to_le_bytes());
+        head[16..24].copy_from_slice(&log_id.to_le_bytes());
+        head[24..32].copy_from_slice(&base.to_le_bytes());
+        head[32..40].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32c::crc32c(&head[..60]);
+        head[60..64].copy_from_slice(&crc.to_le_bytes());
+        file.write_at(0, &[IoSlice::new(&head)])
+    }
+
+    /// Reads the header; `Ok(None)` when it is damaged.
+    pub(super) fn read_header(
+        file: &dyn StorageFile,
+        base: u64,
+        path: &Path,
+    ) -> Result<Option<SegmentHeader>, OpenError> {
+        let mut head = [0; SEGMENT_HEADER as usize];
+        match file.file().read_exact_at(&mut head, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
+            Ok(()) => {}
+        }
+        if head[..8] != MAGIC || u32_at(&head, 60) != Some(crc32c::crc32c(&head[..60])) {
+            return Ok(None);
+        }
+        let version = u32_at(&head, 8).unwrap_or(0);
+        if version > FORMAT_VERSION {
+            return Err(OpenError::NewerFormat {
+                file: path.to_owned(),
+                found: version,
+                known: FORMAT_VERSION,
+            });
+        }
+        let (Some(log_id), Some(len)) = (u64_at(&head, 16), u64_at(&head, 32)) else { return Ok(None) };
+        Ok((u64_at(&head, 24) == Some(base)).then_some(SegmentHeader { log_id, len }))
+    }
+
+    /// Opens and maps a segment whose bytes below offset `stable` are written for good.
+    pub(super) fn open(storage: &dyn Storage, base: u64, len: u64, stable: u64) -> io::Result<Self> {
+        let file = storage.open(&Self::path_of(base), false)?;
+        let map = Map::new(file.file(), stable as usize)?;
+        Ok(Self { base, len, file, map })
+    }
+
+    /// Position of the first frame.
+    pub(super) fn start(&self) -> u64 {
+        self.base + SEGMENT_HEADER
+    }
+
+    /// Position after the last byte.
+    pub(super) fn end(&self) -> u64 {
+        self.base + self.len
+    }
+
+    /// Everything below is written for good.
+    pub(super) fn stable_end(&self) -> u64 {
+        self.base + self.map.stable() as u64
+    }
+
+    /// Stable bytes between two positions of this segment.
+    pub(super) fn bytes(&self, range: Range<u64>) -> Option<&[u8]> {
+        let start = range.start.checked_sub(self.base)?;
+        let end = range.end.checked_sub(self.base)?;
+        self.map.slice(start as usize..end as usize)
+    }
+
+    /// Declares everything below a position written for good.
+    pub(super) fn settle(&self, end: u64) {
+        self.map.settle(end.saturating_sub(self.base) as usize);
+    }
+
+    /// Stable bytes that keep the segment mapped.
+    pub(super) fn owned_bytes(self: &Arc<Self>, range: Range<u64>) -> Option<Bytes> {
+        self.bytes(range.clone())?;
+        Some(Bytes::from_owner(Slice { segment: Arc::clone(self), range }))
+    }
+}
+
+struct Slice {
+    segment: Arc<Segment>,
+    range: Range<u64>,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        // Stable bytes stay stable, and `owned_bytes` has looked.
+        self.segment.bytes(self.range.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,122 @@
+//! The writer thread: takes all that waits, writes it, syncs it, tells of it. In async mode the sync is the
+//! flusher's. Whatever fails first poisons the log.
+
+use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
+use super::pending::{OpenFrame, Stopped};
+use super::record;
+use super::{Durability, Shared};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// At most so long does a commit wait for the appends that the commit before it let go.
+const GATHER_MAX: Duration = Duration::from_micros(200);
+
+/// Runs until the log is closed (all is written), dropped or poisoned.
+pub(super) fn run(shared: &Shared) {
+    let mut frames = Vec::new();
+    let mut pace = Pace { sync: Duration::ZERO, records: 0 };
+    loop {
+        {
+            let mut pending = shared.pending.lock();
+            pending.recycle(&mut frames);
+            while pending.is_empty() && pending.stopped.is_none() {
+                pending.writer_idle = true;
+                shared.writer_wake.wait(&mut pending);
+                pending.writer_idle = false;
+            }
+            if pending.is_empty() || pending.stopped == Some(Stopped::Poisoned) {
+                return;
+            }
+        }
+        pace.gather(shared);
+        {
+            let mut pending = shared.pending.lock();
+            pending.take(&mut frames);
+            shared.waiting_records.store(0, Ordering::Relaxed);
+        }
+        match commit(shared, &mut frames, &mut pace) {
+            Ok(end) => shared.publish(end),
+            Err(error) => {
+                shared.poison("cannot write the log", &error);
+                return;
+            }
+        }
+    }
+}
+
+/// Group commit under load: the appends that wait for a commit come back right after it. Taking whatever is there
+/// at that moment would split them into two groups that alternate, each waiting for the other's sync; so the
+/// writer gives them a moment, a fraction of a sync, to be together again. A lone append never waits.
+struct Pace {
+    /// Smoothed time of a sync.
+    sync: Duration,
+    /// Records of the last commit.
+    records: usize,
+}
+
+impl Pace {
+    fn gather(&self, shared: &Shared) {
+        let limit = (self.sync / 6).min(GATHER_MAX);
+        if limit.is_zero() || shared.waiting_records.load(Ordering::Relaxed) >= self.records {
+            return;
+        }
+        let started = Instant::now();
+        while shared.waiting_records.load(Ordering::Relaxed) < self.records && started.elapsed() < limit {
+            std::thread::yield_now();
+        }
+    }
+
+    fn synced_in(&mut self, sync: Duration, records: usize) {
+        self.sync = if self.sync.is_zero() { sync } else { (self.sync * 7 + sync) / 8 };
+        self.records = records;
+    }
+}
+
+fn commit(shared: &Shared, frames: &mut [OpenFrame], pace: &mut Pace) -> io::Result<u64> {
+    let synced = shared.synced.load(Ordering::Acquire);
+    for frame in &mut *frames {
+        finish(frame, shared.log_id, shared.epoch, synced);
+    }
+    let sync = shared.flush == Durability::Sync;
+    let mut end = 0;
+    let started = Instant::now();
+    for run in frames.chunk_by(|a, b| Arc::ptr_eq(&a.segment, &b.segment)) {
+        let segment = &run[0].segment;
+        let bufs: Vec<_> = run.iter().map(|frame| IoSlice::new(&frame.buf)).collect();
+        segment.file.write_at(run[0].base - segment.base, &bufs)?;
+        if sync {
+            segment.file.sync()?;
+        }
+        end = run.last().map_or(end, OpenFrame::end);
+    }
+    if sync {
+        pace.synced_in(started.elapsed(), frames.iter().map(|frame| frame.records as usize).sum());
+        shared.synced.store(end, Ordering::Release);
+    }
+    // Only now may maps give these bytes out: nobody writes them any more.
+    for frame in &*frames {
+        frame.segment.settle(frame.end());
+    }
+    Ok(end)
+}
+
+/// Header and checksums, off the append path.
+fn finish(frame: &mut OpenFrame, log_id: u64, epoch: u64, synced: u64) {
+    let mut at = FRAME_HEADER;
+    while let Some(len) = record::framed_len(&frame.buf[at..]) {
+        record::seal(&mut frame.buf[at..at + len], log_id, frame.base + at as u64);
+        at += len;
+    }
+    let header = FrameHeader {
+        kind: FrameKind::Data,
+        payload_len: (frame.buf.len() - FRAME_HEADER) as u32,
+        records: frame.records,
+        base: frame.base,
+        prev_end: frame.prev_end,
+        durable: synced,
+        epoch,
+    };
+    header.encode(log_id, &mut frame.buf);
+}
