@@ -26,7 +26,7 @@ serve: build ## a gateway on 127.0.0.1:8080 (buyers) and :8081 (workers, operato
 test: unit scenarios teeth ## every test: unit, property, end to end, scenarios, the verdict's teeth
 
 unit:
-	@scripts/install-packages
+	@scripts/install-packages wrk curl
 	$(CARGO) test --workspace
 
 scenarios: build
