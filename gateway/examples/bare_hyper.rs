@@ -23,7 +23,8 @@ fn main() -> anyhow::Result<()> {
             stream.set_nodelay(true)?;
             tokio::task::spawn_local(async move {
                 let answer = service_fn(|_: Request<Incoming>| async {
-                    let mut answer = Response::new(Full::new(Bytes::from_static(b"{\"status\":\"sold_out\"}")));
+                    let mut answer =
+                        Response::new(Full::new(Bytes::from_static(b"{\"status\":\"sold_out\"}")));
                     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                     Ok::<_, Infallible>(answer)
                 });

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn an_idle_time_fills_the_bucket_to_the_burst_and_no_further() {
         let (queue, start) = queue(1_000.0, 5, 0);
-        let later = start + Duration::from_secs(3_600);
+        let later = start + Duration::from_mins(60);
         let passed = (0..100).filter(|_| queue.take(later) == Token::Now).count();
         assert_eq!(passed, 5);
     }
@@ -140,7 +140,7 @@ mod tests {
             prop_assert!(passes.is_sorted(), "first in, first out");
             for (i, from) in passes.iter().enumerate() {
                 for (j, to) in passes.iter().enumerate().skip(i) {
-                    let allowed = (*to - *from).as_secs_f64() * f64::from(rate) + f64::from(burst);
+                    let allowed = to.saturating_sub(*from).as_secs_f64() * f64::from(rate) + f64::from(burst);
                     prop_assert!((j - i + 1) as f64 <= allowed + 1e-3 * (j - i + 1) as f64 + 1e-6);
                 }
             }

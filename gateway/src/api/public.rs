@@ -37,10 +37,10 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
             tickets::own(core, sale, &head.headers, peer).await
         }
         (_, ["v1", "sales", _, "orders"]) => Err(Refusal::MethodNotAllowed("POST")),
-        (_, ["v1", "tickets", _] | ["v1", "tickets", _, "events"] | ["v1", "sales", _]) => {
-            Err(Refusal::MethodNotAllowed("GET"))
-        }
-        (_, ["v1", "sales", _, "tickets"]) => Err(Refusal::MethodNotAllowed("GET")),
+        (
+            _,
+            ["v1", "tickets" | "sales", _] | ["v1", "tickets", _, "events"] | ["v1", "sales", _, "tickets"],
+        ) => Err(Refusal::MethodNotAllowed("GET")),
         _ => Err(Refusal::NotFound),
     }
 }

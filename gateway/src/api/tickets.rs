@@ -59,9 +59,10 @@ async fn visible(
     peer: IpAddr,
 ) -> Result<TicketView, Refusal> {
     let app = &core.app;
-    let caller = match app.identity.is_authenticated() {
-        true => Some(app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?),
-        false => None,
+    let caller = if app.identity.is_authenticated() {
+        Some(app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?)
+    } else {
+        None
     };
     let id: TicketId = ticket.parse().map_err(|_| Refusal::TicketNotFound)?;
     let view = app.ledger.ticket(id).ok_or(Refusal::TicketNotFound)?;

@@ -176,7 +176,6 @@ impl Refusal {
                 document.refund_required = *refund_required;
                 problem(&document)
             }
-            Self::Journal(error) => journal(document(), *error),
             Self::Unknown { ticket } => {
                 let mut document = document().detail(
                     "the outcome is not known yet: repeat the request with the same Idempotency-Key, or ask \
@@ -188,7 +187,7 @@ impl Refusal {
             Self::LedgerFull(why) | Self::QueueBusy(why) => {
                 with_retry_after(problem(&document().detail(*why)), JOURNAL_RETRY)
             }
-            Self::Sale(SaleError::Journal(error)) => journal(document(), *error),
+            Self::Journal(error) | Self::Sale(SaleError::Journal(error)) => journal(document(), *error),
             Self::Sale(error) => problem(&document().detail(error.to_string())),
         }
     }

@@ -34,7 +34,7 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 impl Sockets {
-    /// Fails when anybody listens on `addr`. With SO_REUSEPORT alone a second gateway of the same user
+    /// Fails when anybody listens on `addr`. With `SO_REUSEPORT` alone a second gateway of the same user
     /// would share the port and sell the same stock (failure mode 54), so a probe binds without it first.
     pub fn bind(addr: SocketAddr, count: usize) -> Result<Self, BindError> {
         let fail = |source| BindError { addr, source };
