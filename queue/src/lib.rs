@@ -6,25 +6,32 @@
 //! index/     ConsumeQueue: per topic and queue, 20-byte entries, derived from the log
 //! group/     consumer groups: leases, ack, nack, retry, dead letters, their checkpoint
 //! timer/     delayed messages and deadlines, derived from the log
-//! queue.rs   the façade: append, receive, ack …
+//! catalog.rs which topics and groups there are, and how files are replaced as a whole
+//! queue/     the façade: append, receive, ack …
 //! ```
 //!
 //! Data flows one way: `append` → log (durable) → dispatcher (reads the durable log) → index, timers →
 //! `receive`. No async runtime inside; what must wait takes a [`std::task::Context`].
 #![deny(unsafe_code)]
 
+mod catalog;
 mod clock;
+mod defects;
+mod group;
+mod index;
 pub mod log;
 mod message;
 mod position;
 mod queue;
 pub mod storage;
+mod timer;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use log::OpenError;
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
-    AppendError, Appended, Delivery, Durability, Durable, GroupStats, Queue, QueueOptions, QueueStats,
-    Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
+    AppendError, Appended, CheckpointError, Delivery, Durability, Durable, GroupCounts, GroupStats, Queue,
+    QueueOptions, QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report,
+    ReportKind, Space, TopicStats, WaitSlot,
 };

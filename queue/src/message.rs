@@ -1,6 +1,7 @@
 //! Messages: what a producer hands in, what the log gives back.
 
 use crate::Position;
+use crate::log::Record;
 use bytes::Bytes;
 
 /// Which queue of a topic a message goes to.
@@ -69,6 +70,28 @@ pub struct Message {
     pub times: Deadlines,
     /// Payload, a slice of the map.
     pub body: Bytes,
+}
+
+impl Message {
+    /// Copies the small fields out of the record; the payload stays where it is.
+    pub(crate) fn from_record(record: &Record) -> Self {
+        let view = record.view();
+        Self {
+            position: view.position,
+            topic: view.topic.to_owned(),
+            queue: view.queue,
+            offset: view.queue_offset,
+            tag: view.tag.to_owned(),
+            keys: view.keys().map(str::to_owned).collect(),
+            properties: view.properties().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            times: Deadlines {
+                born_at_ms: view.born_at_ms,
+                deliver_at_ms: view.deliver_at_ms,
+                deadline_ms: view.deadline_ms,
+            },
+            body: record.body(),
+        }
+    }
 }
 
 /// Where a new group starts, or is reset to.

@@ -1,0 +1,183 @@
+//! The acknowledgement checkpoint: progress of all groups in one file, replaced as a whole. The file
+//! before it is kept. FORMAT.md, "Acknowledgement checkpoint". Waiting for the log is the caller's job.
+
+use super::progress::{NO_DEADLINE, Progress, Track, TrackState};
+use super::ranges::RangeSet;
+use super::reports::Reports;
+use crate::storage::Storage;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+const DIR: &str = "checkpoint";
+const MAGIC: &[u8; 8] = b"TGACKS01";
+/// Magic, log id, length of the body; the checksum follows.
+const HEAD: usize = 24;
+
+/// Progress of one group.
+#[derive(Debug, Default)]
+pub(crate) struct GroupProgress {
+    pub topic: String,
+    pub group: String,
+    pub queues: Vec<Progress>,
+}
+
+/// What loading found.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// The newest one.
+    Newest(Vec<GroupProgress>),
+    /// The newest was damaged or missing; this is the one before.
+    Older(Vec<GroupProgress>),
+    /// None that can be read.
+    Nothing {
+        /// There were files, but all are damaged or of another log.
+        refused: bool,
+    },
+}
+
+fn newest() -> PathBuf {
+    Path::new(DIR).join("groups")
+}
+
+fn older() -> PathBuf {
+    Path::new(DIR).join("groups.old")
+}
+
+/// Replaces the checkpoint. After an error the one before still stands.
+pub(crate) fn store(storage: &dyn Storage, body: &[u8], log_id: u64) -> io::Result<()> {
+    let mut head = [0u8; HEAD + 4];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..16].copy_from_slice(&log_id.to_le_bytes());
+    head[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD]), body);
+    head[HEAD..].copy_from_slice(&crc.to_le_bytes());
+    crate::catalog::replace(storage, Path::new(DIR), &newest(), &older(), &[IoSlice::new(&head), IoSlice::new(body)])
+}
+
+/// Reads the newest checkpoint of this log that is whole.
+pub(crate) fn load(storage: &dyn Storage, log_id: u64) -> io::Result<Loaded> {
+    let mut refused = false;
+    for (path, is_newest) in [(newest(), true), (older(), false)] {
+        let Some(bytes) = crate::catalog::read_file(storage, &path)? else { continue };
+        match decode(&bytes, log_id) {
+            Some(groups) if is_newest => return Ok(Loaded::Newest(groups)),
+            Some(groups) => return Ok(Loaded::Older(groups)),
+            None => {
+                refused = true;
+                tracing::warn!(file = %path.display(), "acknowledgement checkpoint is damaged or of another log");
+            }
+        }
+    }
+    Ok(Loaded::Nothing { refused })
+}
+
+fn decode(bytes: &[u8], log_id: u64) -> Option<Vec<GroupProgress>> {
+    let head = bytes.get(..HEAD)?;
+    let body = bytes.get(HEAD + 4..)?;
+    let mut fields = Reader(&head[8..]);
+    if &head[..8] != MAGIC || fields.u64()? != log_id {
+        return None;
+    }
+    let body = body.get(..usize::try_from(fields.u64()?).ok()?)?;
+    if Reader(&bytes[HEAD..]).u32()? != crc32c::crc32c_append(crc32c::crc32c(head), body) {
+        return None;
+    }
+    let mut reader = Reader(body);
+    let groups = reader.u32()?;
+    (0..groups).map(|_| decode_group(&mut reader)).collect()
+}
+
+fn decode_group(reader: &mut Reader<'_>) -> Option<GroupProgress> {
+    let (topic, group) = (reader.text()?, reader.text()?);
+    let queues = reader.u32()?;
+    let queues = (0..queues).map(|_| decode_progress(reader)).collect::<Option<_>>()?;
+    Some(GroupProgress { topic, group, queues })
+}
+
+/// Starts the body of a checkpoint of so many groups.
+pub(crate) fn begin(groups: u32) -> Vec<u8> {
+    groups.to_le_bytes().to_vec()
+}
+
+/// Adds one group to the body.
+pub(crate) fn encode_group(out: &mut Vec<u8>, topic: &str, group: &str, queues: &[Progress]) {
+    for text in [topic, group] {
+        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.extend_from_slice(&(queues.len() as u32).to_le_bytes());
+    for progress in queues {
+        encode_progress(out, progress);
+    }
+}
+
+fn encode_progress(out: &mut Vec<u8>, progress: &Progress) {
+    for number in [progress.start, progress.floor, progress.next, u64::from(progress.truncated)] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    let (drops, deaths) = (progress.drop_reports.to_ranges(), progress.dead_reports.to_ranges());
+    let sets = [&progress.settled, &progress.dropped, &progress.dead, &progress.skipped, &progress.dead_kept];
+    for set in sets.into_iter().chain([&drops, &deaths]) {
+        out.extend_from_slice(&(set.ranges() as u64).to_le_bytes());
+        for (start, end) in set.iter() {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&end.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&(progress.tracked.len() as u64).to_le_bytes());
+    for (&offset, track) in &progress.tracked {
+        // A lease does not outlive the process, the count of attempts does.
+        let at_ms = if let TrackState::Waiting { at_ms } = track.state { at_ms } else { 0 };
+        for number in [offset, u64::from(track.attempt), at_ms] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+fn decode_progress(reader: &mut Reader<'_>) -> Option<Progress> {
+    let mut progress = Progress::new(reader.u64()?);
+    progress.floor = reader.u64()?;
+    progress.next = reader.u64()?;
+    progress.truncated = reader.u64()? != 0;
+    progress.settled = reader.ranges()?;
+    progress.dropped = reader.ranges()?;
+    progress.dead = reader.ranges()?;
+    progress.skipped = reader.ranges()?;
+    progress.dead_kept = reader.ranges()?;
+    progress.drop_reports = Reports::from_ranges(reader.ranges()?);
+    progress.dead_reports = Reports::from_ranges(reader.ranges()?);
+    for _ in 0..reader.u64()? {
+        let (offset, attempt, at_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let state = TrackState::Waiting { at_ms };
+        progress.track(offset, Track { attempt: attempt as u32, deadline_ms: NO_DEADLINE, state });
+    }
+    Some(progress)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let len = self.u32()? as usize;
+        String::from_utf8(self.take(len)?.to_vec()).ok()
+    }
+
+    fn ranges(&mut self) -> Option<RangeSet> {
+        let count = self.u64()?;
+        (0..count).map(|_| Some((self.u64()?, self.u64()?))).collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! ConsumeQueue: where the messages of one queue of one topic stand in the log. FORMAT.md, "ConsumeQueue".
+//!
+//! Derived from the log: written by the dispatcher, never synced, rewritten where it disagrees after a
+//! crash. Read with positioned reads, so its memory does not grow with the number of messages.
+
+mod entry;
+
+pub(crate) use entry::{ENTRY_BYTES, Entry, tag_hash};
+
+use crate::storage::{Storage, StorageFile};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Entries of one file.
+const FILE_ENTRIES: u64 = 300_000;
+/// Entries of one read, at most.
+pub(crate) const READ_MAX: usize = 64;
+/// Files of one queue that are kept open.
+const OPEN_MAX: usize = 4;
+
+/// Entries as read.
+pub(crate) type Entries = SmallVec<[Entry; READ_MAX]>;
+
+/// Index of one queue of a topic. One writer (the dispatcher), any number of readers.
+pub(crate) struct ConsumeQueue {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    file_entries: u64,
+    /// First offset whose message is kept.
+    oldest: AtomicU64,
+    /// One past the newest offset that may be seen.
+    end: AtomicU64,
+    open: Mutex<SmallVec<[(u64, Arc<dyn StorageFile>); OPEN_MAX]>>,
+}
+
+impl ConsumeQueue {
+    /// An index without entries; the dispatcher fills it from the log.
+    pub(crate) fn new(storage: Arc<dyn Storage>, topic: &str, queue: u32) -> Self {
+        Self {
+            storage,
+            dir: ["consumequeue", topic, &queue.to_string()].iter().collect(),
+            file_entries: FILE_ENTRIES,
+            oldest: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            open: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    /// One past the newest durable offset.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The log begins with this offset of the queue.
+    pub(crate) fn begin_at(&self, offset: u64) {
+        self.oldest.store(offset, Ordering::Release);
+        self.end.store(offset, Ordering::Release);
+    }
+
+    /// Lets readers see what was written below `end`.
+    pub(crate) fn publish(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Reads up to `max` entries from `from` on, no more than [`READ_MAX`] and none of a second file.
+    pub(crate) fn read(&self, from: u64, max: usize) -> io::Result<Entries> {
+        let (end, base) = (self.end(), self.base(from));
+        let until = end.min(base + self.file_entries);
+        if from < self.oldest() || from >= until {
+            return Ok(Entries::new());
+        }
+        let count = ((until - from) as usize).min(max).min(READ_MAX);
+        let mut bytes = [0u8; READ_MAX * ENTRY_BYTES];
+        let bytes = &mut bytes[..count * ENTRY_BYTES];
+        self.file(base)?.file().read_exact_at(bytes, (from - base) * ENTRY_BYTES as u64)?;
+        Ok(bytes.chunks_exact(ENTRY_BYTES).map(Entry::decode).collect())
+    }
+
+    /// The entry of one message.
+    pub(crate) fn entry(&self, offset: u64) -> io::Result<Option<Entry>> {
+        Ok(self.read(offset, 1)?.first().copied())
+    }
+
+    /// Writes encoded entries from `from` on; nobody sees them before [`Self::publish`]. With `compare`, what
+    /// stands there already is left alone.
+    pub(crate) fn write(&self, from: u64, entries: &[u8], compare: bool) -> io::Result<()> {
+        let (mut from, mut rest) = (from, entries);
+        while !rest.is_empty() {
+            let base = self.base(from);
+            let room = (base + self.file_entries - from) as usize * ENTRY_BYTES;
+            let (part, later) = rest.split_at(room.min(rest.len()));
+            let (file, at) = (self.file(base)?, (from - base) * ENTRY_BYTES as u64);
+            if !(compare && stands_there(file.as_ref(), at, part)) {
+                file.write_at(at, &[IoSlice::new(part)])?;
+            }
+            from += (part.len() / ENTRY_BYTES) as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn base(&self, offset: u64) -> u64 {
+        offset / self.file_entries * self.file_entries
+    }
+
+    fn file(&self, base: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let mut open = self.open.lock();
+        if let Some(at) = open.iter().position(|&(present, _)| present == base) {
+            return Ok(Arc::clone(&open[at].1));
+        }
+        let path = self.dir.join(format!("{base:020}"));
+        let file = match self.storage.open(&path, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.storage.sync_dir(&self.dir)?;
+                self.storage.open(&path, true)?
+            }
+            other => other?,
+        };
+        if open.len() == OPEN_MAX {
+            open.remove(0);
+        }
+        open.push((base, Arc::clone(&file)));
+        Ok(file)
+    }
+}
+
+fn stands_there(file: &dyn StorageFile, at: u64, part: &[u8]) -> bool {
+    let mut present = vec![0; part.len()];
+    file.file().read_exact_at(&mut present, at).is_ok() && present == part
+}

@@ -1,0 +1,79 @@
+//! What the façade takes and gives: appended, delivered, reported.
+
+use crate::{Message, Position};
+
+/// What the log answers to an append that it accepted. Nothing is durable yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Position of the batch's first record.
+    pub first: Position,
+    /// The batch is durable once `durable() >= end`.
+    pub end: Position,
+    /// Queue and offset of the batch's first message (0, 0 when it is delayed).
+    pub queue: u32,
+    /// See `queue`.
+    pub offset: u64,
+}
+
+/// Progress of durability, as the listener is told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// Everything below is durable.
+    Up(Position),
+    /// The first write or sync error. What was not durable then has an unknown fate; restart.
+    Poisoned(Position),
+}
+
+/// A lease on one message.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// To ack, nack or extend with.
+    pub receipt: Receipt,
+    /// 1 for the first delivery.
+    pub attempt: u32,
+    /// The message.
+    pub message: Message,
+}
+
+/// Boot epoch, group, queue, offset, lease number; text form is opaque and URL-safe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt(pub String);
+
+/// What a receive asks for.
+#[derive(Debug, Clone)]
+pub struct ReceiveRequest<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Group; created on first use, reading from first.
+    pub group: &'a str,
+    /// At most so many; more than [`RECEIVE_MAX`] are never given at once.
+    pub max: usize,
+    /// Lease duration; a lease also ends at the message's deadline.
+    pub lease_ms: u64,
+    /// Empty or `["*"]`: all. Each may be several, `"a || b"`. All receives of a group must ask for the same:
+    /// what does not match is skipped for the whole group.
+    pub tags: &'a [String],
+}
+
+/// Messages of one receive, at most.
+pub const RECEIVE_MAX: usize = 1_024;
+
+/// Something the owner must deal with; repeated (also after a restart) until `settle`d.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What happened.
+    pub kind: ReportKind,
+    /// In which group.
+    pub group: String,
+    /// To which message.
+    pub message: Message,
+}
+
+/// Kinds of report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportKind {
+    /// Its deadline passed before the group acknowledged it.
+    Dropped,
+    /// It used up its attempts.
+    DeadLettered,
+}

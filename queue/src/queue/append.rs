@@ -1,0 +1,198 @@
+//! Appending: every message gets the next dense offset of its queue, in the order of the log.
+
+use super::broker::Broker;
+use super::topic::{QUEUES_MAX, Topic};
+use super::{AppendError, Appended, Space};
+use crate::index::ConsumeQueue;
+use crate::log::{Positions, Record, RecordKind, RecordParts};
+use crate::{NewMessage, Position, QueueChoice};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Messages of one batch, at most.
+pub(super) const BATCH_MAX: usize = 10_000;
+
+/// Next offset of every queue. Its lock is held around the log's append, so offsets are dense and rise in
+/// log order, and a refused append advances none.
+#[derive(Default)]
+pub(super) struct Appender {
+    /// By number of the topic.
+    tails: Vec<Tail>,
+    positions: Positions,
+}
+
+#[derive(Default)]
+struct Tail {
+    next: Vec<u64>,
+    turn: u32,
+}
+
+impl Appender {
+    pub(super) fn set_tails(&mut self, topic: &Topic, queues: &[Arc<ConsumeQueue>]) {
+        let tail = self.tail(topic);
+        tail.next = queues.iter().map(|queue| queue.end()).collect();
+    }
+
+    /// Next offsets of the topic's queues: what is accepted, not only what is durable.
+    pub(super) fn next_offsets(&mut self, topic: &Topic) -> Vec<u64> {
+        self.tail(topic).next.clone()
+    }
+
+    fn tail(&mut self, topic: &Topic) -> &mut Tail {
+        let id = topic.id as usize;
+        if self.tails.len() <= id {
+            self.tails.resize_with(id + 1, Tail::default);
+        }
+        let tail = &mut self.tails[id];
+        let queues = topic.queue_count() as usize;
+        if tail.next.len() < queues {
+            tail.next.resize(queues, 0);
+        }
+        tail
+    }
+
+    fn choose(&mut self, topic: &Topic, choice: QueueChoice<'_>) -> Result<u32, AppendError> {
+        let tail = self.tail(topic);
+        let queues = tail.next.len() as u32;
+        match choice {
+            QueueChoice::RoundRobin => {
+                tail.turn = (tail.turn + 1) % queues;
+                Ok(tail.turn)
+            }
+            QueueChoice::Key(key) => Ok((crate::index::tag_hash(key) % u64::from(queues)) as u32),
+            QueueChoice::Explicit(queue) if queue < queues => Ok(queue),
+            QueueChoice::Explicit(_) => Err(AppendError::Invalid("the topic has no such queue")),
+        }
+    }
+
+    fn take_offset(&mut self, topic: u32, queue: u32) -> u64 {
+        let next = &mut self.tails[topic as usize].next[queue as usize];
+        *next += 1;
+        *next - 1
+    }
+
+    fn give_offset_back(&mut self, topic: u32, queue: u32) {
+        self.tails[topic as usize].next[queue as usize] -= 1;
+    }
+}
+
+impl Broker {
+    pub(super) fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
+        if batch.is_empty() || batch.len() > BATCH_MAX {
+            return Err(AppendError::Invalid("a batch is 1 to 10000 messages"));
+        }
+        let mut appender = self.appender.lock();
+        let born_at_ms = self.clock.now_ms();
+        let mut records: SmallVec<[RecordParts<'_>; 4]> = SmallVec::new();
+        let mut taken: SmallVec<[(u32, u32); 4]> = SmallVec::new();
+        let accepted = batch
+            .iter()
+            .try_for_each(|message| {
+                let topic = self.topic_or_create(message.topic)?;
+                let queue = appender.choose(&topic, message.queue)?;
+                let delayed = message.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms);
+                let (kind, queue_offset) = if delayed {
+                    (RecordKind::Delayed, 0)
+                } else {
+                    taken.push((topic.id, queue));
+                    (RecordKind::Message, appender.take_offset(topic.id, queue))
+                };
+                records.push(RecordParts {
+                    kind,
+                    topic: message.topic,
+                    queue,
+                    queue_offset,
+                    tag: message.tag,
+                    keys: message.keys,
+                    properties: message.properties,
+                    born_at_ms,
+                    deliver_at_ms: message.deliver_at_ms,
+                    deadline_ms: message.deadline_ms,
+                    origin: None,
+                    body: message.body,
+                });
+                Ok(())
+            })
+            .and_then(|()| appender.append(&self.log, space, &records));
+        match accepted {
+            Ok((first, end)) => {
+                let delayed = records[0].kind == RecordKind::Delayed;
+                let (queue, offset) = if delayed { (0, 0) } else { (records[0].queue, records[0].queue_offset) };
+                Ok(Appended { first, end, queue, offset })
+            }
+            Err(error) => {
+                taken.iter().for_each(|&(topic, queue)| appender.give_offset_back(topic, queue));
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a delayed message into its queue: it is due.
+    pub(super) fn append_due(&self, delayed: &Record) -> Result<(), AppendError> {
+        let view = delayed.view();
+        let keys: SmallVec<[&str; 4]> = view.keys().collect();
+        let properties: SmallVec<[(&str, &str); 4]> = view.properties().collect();
+        let mut appender = self.appender.lock();
+        let topic = self.topic_or_create(view.topic)?;
+        let queue = appender.choose(&topic, QueueChoice::Explicit(view.queue))?;
+        let record = RecordParts {
+            kind: RecordKind::Message,
+            topic: view.topic,
+            queue,
+            queue_offset: appender.take_offset(topic.id, queue),
+            tag: view.tag,
+            keys: &keys,
+            properties: &properties,
+            born_at_ms: self.clock.now_ms(),
+            deliver_at_ms: view.deliver_at_ms,
+            deadline_ms: view.deadline_ms,
+            origin: Some(view.position),
+            body: view.body,
+        };
+        let appended = appender.append(&self.log, Space::Owed, &[record]);
+        if appended.is_err() {
+            appender.give_offset_back(topic.id, queue);
+        }
+        appended.map(drop)
+    }
+
+    pub(super) fn put_topic(&self, name: &str, queues: u32) -> Result<(), AppendError> {
+        if queues == 0 || queues > QUEUES_MAX {
+            return Err(AppendError::Invalid("a topic has 1 to 1024 queues"));
+        }
+        let changed = {
+            // Under the appender's lock: a message must not meet a queue that its tail does not know.
+            let _appender = self.appender.lock();
+            self.topics.put(name, queues).map_err(AppendError::Invalid)?.1
+        };
+        if changed {
+            self.catalog_changed();
+            self.store_catalog().map_err(|_| AppendError::NoSpace)?;
+        }
+        Ok(())
+    }
+
+    /// The topic, created on first use. It needs no sync of its own: a durable message brings its topic back.
+    pub(super) fn topic_or_create(&self, name: &str) -> Result<Arc<Topic>, AppendError> {
+        if let Some(topic) = self.topics.get(name) {
+            return Ok(topic);
+        }
+        let (topic, created) = self.topics.put(name, self.options.topic_queues).map_err(AppendError::Invalid)?;
+        if created {
+            self.catalog_changed();
+        }
+        Ok(topic)
+    }
+}
+
+impl Appender {
+    fn append(
+        &mut self,
+        log: &crate::log::CommitLog,
+        space: Space,
+        records: &[RecordParts<'_>],
+    ) -> Result<(Position, Position), AppendError> {
+        let range = log.append(space, records, &mut self.positions)?;
+        Ok((range.start, range.end))
+    }
+}

@@ -1,0 +1,250 @@
+//! Everything behind the handle: the parts, and how they are put together when a queue is opened.
+//!
+//! Locks, always taken in this order: appender → topics → one group → delays, deadlines, wakers.
+
+use super::append::Appender;
+use super::dispatch::Dispatcher;
+use super::topic::Topics;
+use super::{Durable, OpenError, QueueOptions};
+use crate::catalog::{self, Catalog};
+use crate::group::checkpoint::{self, GroupProgress};
+use crate::group::{Group, GroupConfig};
+use crate::log::{CommitLog, LogOptions};
+use crate::storage::Storage;
+use crate::timer::{Bell, DeadlineHeap, Delays};
+use crate::{Clock, Position};
+use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+/// The parts of an open queue.
+pub(super) struct Broker {
+    pub(super) options: QueueOptions,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) log: CommitLog,
+    pub(super) topics: Topics,
+    pub(super) appender: Mutex<Appender>,
+    pub(super) delays: Mutex<Delays>,
+    pub(super) deadlines: Mutex<DeadlineHeap>,
+    /// Messages whose deadlines a new or reset group has still to be told.
+    pub(super) catch_ups: Mutex<VecDeque<CatchUp>>,
+    pub(super) report_wakers: Mutex<SmallVec<[Waker; 2]>>,
+    /// Group whose reports are given first.
+    pub(super) first_reporter: AtomicUsize,
+    /// Everything below is in the index and the timers.
+    pub(super) dispatched: Mutex<Position>,
+    pub(super) dispatch_moved: Condvar,
+    /// When the timers look again; clock's Unix ms.
+    pub(super) planned_ms: AtomicU64,
+    pub(super) ticking: Mutex<()>,
+    pub(super) checkpointing: Mutex<()>,
+    pub(super) acks_changed: AtomicBool,
+    pub(super) catalog_changed: AtomicBool,
+    pub(super) bells: Arc<Bells>,
+}
+
+/// What the threads wait for; shared with the log's listener, which must not keep the broker alive.
+#[derive(Default)]
+pub(super) struct Bells {
+    pub(super) dispatch: Bell,
+    pub(super) timer: Bell,
+    pub(super) checkpoint: Bell,
+    /// Rung when more of the log is durable.
+    pub(super) synced: Bell,
+    pub(super) stopping: AtomicBool,
+    pub(super) poisoned: AtomicBool,
+}
+
+/// Messages `[next, end)` of one queue, for one group.
+pub(super) struct CatchUp {
+    pub(super) topic: u32,
+    pub(super) group: Arc<Group>,
+    pub(super) queue: u32,
+    pub(super) next: u64,
+    pub(super) end: u64,
+}
+
+impl Bells {
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.ring_all();
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn ring_all(&self) {
+        self.dispatch.ring();
+        self.timer.ring();
+        self.checkpoint.ring();
+        self.synced.ring();
+    }
+}
+
+impl Broker {
+    /// Opens the log, then brings index, groups and timers up to its end. Starts no thread.
+    pub(super) fn open(
+        options: QueueOptions,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Dispatcher), OpenError> {
+        check(&options)?;
+        let log_options = LogOptions {
+            segment_bytes: options.segment_bytes,
+            flush: options.flush,
+            pending_bytes_max: options.pending_bytes_max,
+            salvage: false,
+        };
+        let log = CommitLog::open(Arc::clone(&storage), &log_options)?;
+        let mut broker = Self {
+            topics: Topics::new(Arc::clone(&storage)),
+            appender: Mutex::default(),
+            delays: Mutex::default(),
+            deadlines: Mutex::default(),
+            catch_ups: Mutex::default(),
+            report_wakers: Mutex::default(),
+            first_reporter: AtomicUsize::new(0),
+            dispatched: Mutex::new(log.recovered().start),
+            dispatch_moved: Condvar::new(),
+            planned_ms: AtomicU64::new(0),
+            ticking: Mutex::new(()),
+            checkpointing: Mutex::new(()),
+            acks_changed: AtomicBool::new(false),
+            catalog_changed: AtomicBool::new(false),
+            bells: Arc::default(),
+            options,
+            clock,
+            storage,
+            log,
+        };
+        let dispatcher = broker.recover()?;
+        broker.listen();
+        Ok((broker, dispatcher))
+    }
+
+    fn recover(&mut self) -> Result<Dispatcher, OpenError> {
+        self.load_catalog()?;
+        self.load_checkpoint()?;
+        let mut dispatcher = Dispatcher::new(self.log.recovered().start, true);
+        loop {
+            match self.dispatch(&mut dispatcher) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(io_error(Path::new("commitlog"), error)),
+            }
+        }
+        dispatcher.recovered();
+        for topic in self.topics.all() {
+            let queues = topic.queues();
+            topic.appended.store(0, Ordering::Relaxed);
+            self.appender.get_mut().set_tails(&topic, &queues);
+            for group in topic.groups() {
+                let mut state = group.state.lock();
+                state.grow(queues.len());
+                for (progress, queue) in state.queues.iter_mut().zip(&queues) {
+                    progress.clamp(queue.end());
+                    progress.raise(queue.oldest());
+                }
+            }
+        }
+        Ok(dispatcher)
+    }
+
+    fn load_catalog(&self) -> Result<(), OpenError> {
+        let catalog = match catalog::load(self.storage.as_ref()) {
+            Ok(catalog::Loaded::Found(catalog)) => catalog,
+            Ok(catalog::Loaded::Nothing) => Catalog::default(),
+            Ok(catalog::Loaded::Damaged(file)) => {
+                let what = "damaged, and so is the copy beside it; restore one of them, or delete both: topics are \
+                            then found from the log, and groups without acknowledgements start from first";
+                return Err(io_error(&file, io::Error::new(io::ErrorKind::InvalidData, what)));
+            }
+            Err(error) => return Err(io_error(Path::new("catalog"), error)),
+        };
+        for (name, entry) in catalog.topics {
+            let (topic, _) = self.topics.put(&name, entry.queues).map_err(OpenError::Invalid)?;
+            for (group, config) in entry.groups {
+                topic.put_group(&group, || config).map_err(OpenError::Invalid)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_checkpoint(&self) -> Result<(), OpenError> {
+        let loaded = checkpoint::load(self.storage.as_ref(), self.log.log_id())
+            .map_err(|error| io_error(Path::new("checkpoint"), error))?;
+        let groups = match loaded {
+            checkpoint::Loaded::Newest(groups) => groups,
+            checkpoint::Loaded::Older(groups) => {
+                tracing::warn!("acknowledgements start from the older checkpoint; some messages come again");
+                groups
+            }
+            checkpoint::Loaded::Nothing { refused } => {
+                let groups = self.topics.all().iter().map(|topic| topic.groups().len()).sum::<usize>();
+                if refused || groups > 0 {
+                    tracing::warn!(groups, "no acknowledgement checkpoint; groups start where they were configured");
+                }
+                Vec::new()
+            }
+        };
+        for GroupProgress { topic, group, queues } in groups {
+            let (topic, _) = self.topics.put(&topic, queues.len() as u32).map_err(OpenError::Invalid)?;
+            let (group, _) = topic.put_group(&group, GroupConfig::default).map_err(OpenError::Invalid)?;
+            group.state.lock().queues = queues;
+        }
+        Ok(())
+    }
+
+    fn listen(&self) {
+        let bells = Arc::clone(&self.bells);
+        self.log.on_durable(Box::new(move |durable| match durable {
+            Durable::Up(_) => {
+                bells.dispatch.ring();
+                bells.synced.ring();
+            }
+            Durable::Poisoned(_) => {
+                bells.poisoned.store(true, Ordering::Release);
+                bells.ring_all();
+            }
+        }));
+    }
+
+    /// The timers look again at `at_ms` at the latest.
+    pub(super) fn plan(&self, at_ms: u64) {
+        if self.planned_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms {
+            self.bells.timer.ring();
+        }
+    }
+
+    pub(super) fn acks_changed(&self) {
+        if !self.acks_changed.swap(true, Ordering::AcqRel) {
+            self.bells.checkpoint.ring();
+        }
+    }
+
+    pub(super) fn catalog_changed(&self) {
+        self.catalog_changed.store(true, Ordering::Release);
+        self.bells.checkpoint.ring();
+    }
+}
+
+fn check(options: &QueueOptions) -> Result<(), OpenError> {
+    if options.topic_queues == 0 || options.topic_queues > super::topic::QUEUES_MAX {
+        return Err(OpenError::Invalid("topic_queues must be 1 to 1024"));
+    }
+    if options.attempts_max == 0 {
+        return Err(OpenError::Invalid("attempts_max must be at least 1"));
+    }
+    Ok(())
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { path: path.to_path_buf(), source }
+}

@@ -1,0 +1,198 @@
+//! The dispatcher: reads what became durable, in log order, and tells index, timers and waiting receivers.
+//! Recovery is the same code, started at the beginning of the log. (RocketMQ calls it reput.)
+
+use super::broker::Broker;
+use super::topic::Topic;
+use crate::Position;
+use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
+use crate::log::{RecordKind, RecordView};
+use crate::timer::Expiring;
+use hashbrown::HashMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Records of one step; the index is written and receivers are woken once for all of them.
+const STEP_RECORDS: usize = 4_096;
+
+/// Where the dispatcher stands, and what it has read and not yet written.
+pub(super) struct Dispatcher {
+    at: Position,
+    /// The index may hold entries from before: compare, and write only what differs.
+    compare: bool,
+    runs: HashMap<(u32, u32), Run, foldhash::fast::RandomState>,
+    expiring: Vec<Expiring>,
+    delayed: Vec<(u64, Position)>,
+    delivered: Vec<(u64, Position)>,
+    last_topic: Option<Arc<Topic>>,
+    records: usize,
+}
+
+/// New entries of one queue.
+struct Run {
+    topic: Arc<Topic>,
+    queue: Arc<ConsumeQueue>,
+    from: u64,
+    entries: Vec<u8>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.from + (self.entries.len() / ENTRY_BYTES) as u64
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn new(at: Position, compare: bool) -> Self {
+        Self {
+            at,
+            compare,
+            runs: HashMap::default(),
+            expiring: Vec::new(),
+            delayed: Vec::new(),
+            delivered: Vec::new(),
+            last_topic: None,
+            records: 0,
+        }
+    }
+
+    pub(super) fn recovered(&mut self) {
+        self.compare = false;
+    }
+
+    fn see(&mut self, broker: &Broker, record: &RecordView<'_>) {
+        match record.kind {
+            RecordKind::Message => self.see_message(broker, record),
+            RecordKind::Delayed => {
+                if let Some(at_ms) = record.deliver_at_ms
+                    && self.topic(broker, record).is_some()
+                {
+                    self.delayed.push((at_ms, record.position));
+                }
+            }
+            RecordKind::Control | RecordKind::Half => {}
+        }
+    }
+
+    fn see_message(&mut self, broker: &Broker, record: &RecordView<'_>) {
+        let Some(topic) = self.topic(broker, record) else { return };
+        let Some(queue) = topic.queue(record.queue) else { return };
+        let run = self.runs.entry((topic.id, record.queue)).or_insert_with(|| {
+            if queue.end() == 0 && record.queue_offset > 0 {
+                // What was before is no longer kept.
+                queue.begin_at(record.queue_offset);
+            }
+            Run { topic: Arc::clone(&topic), from: queue.end(), queue, entries: Vec::new() }
+        });
+        if record.queue_offset < run.end() {
+            return;
+        }
+        while run.end() < record.queue_offset {
+            run.entries.extend_from_slice(&Entry::LOST.encode());
+        }
+        let size = record.encoded_len() as u32;
+        let entry = Entry { position: record.position, size, tag_hash: tag_hash(record.tag) };
+        run.entries.extend_from_slice(&entry.encode());
+        if let Some(deadline_ms) = record.deadline_ms {
+            let (queue, offset) = (record.queue, record.queue_offset);
+            self.expiring.push(Expiring { deadline_ms, topic: topic.id, queue, offset });
+        }
+        if let (Some(at_ms), Some(origin)) = (record.deliver_at_ms, record.origin) {
+            self.delivered.push((at_ms, origin));
+        }
+    }
+
+    /// The record's topic, with its queue. A record of a topic that the catalog does not know brings it back.
+    fn topic(&mut self, broker: &Broker, record: &RecordView<'_>) -> Option<Arc<Topic>> {
+        if let Some(topic) = &self.last_topic
+            && *topic.name == *record.topic
+            && record.queue < topic.queue_count()
+        {
+            return Some(Arc::clone(topic));
+        }
+        let queues = match broker.topics.get(record.topic) {
+            Some(_) => record.queue + 1,
+            None => broker.options.topic_queues.max(record.queue + 1),
+        };
+        match broker.topics.put(record.topic, queues) {
+            Ok((topic, changed)) => {
+                if changed {
+                    broker.catalog_changed();
+                }
+                self.last_topic = Some(Arc::clone(&topic));
+                Some(topic)
+            }
+            Err(what) => {
+                tracing::error!(position = %record.position, topic = record.topic, what, "record is not dispatched");
+                None
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// One step: true when more is durable than was read. After an error the same step can be tried again.
+    pub(super) fn dispatch(&self, dispatcher: &mut Dispatcher) -> io::Result<bool> {
+        if dispatcher.records == 0 {
+            let mut records = 0;
+            let from = dispatcher.at;
+            let visited = self.log.visit(from, &mut |record| {
+                dispatcher.see(self, &record);
+                records += 1;
+                if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            // What was seen before the damage is kept: seeing it again changes nothing.
+            dispatcher.at = visited.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            dispatcher.records = records;
+        }
+        for run in dispatcher.runs.values() {
+            run.queue.write(run.from, &run.entries, dispatcher.compare)?;
+        }
+        let more = dispatcher.records == STEP_RECORDS;
+        dispatcher.records = 0;
+        self.publish(dispatcher);
+        Ok(more)
+    }
+
+    fn publish(&self, dispatcher: &mut Dispatcher) {
+        self.publish_timers(dispatcher);
+        let mut by_topic: HashMap<u32, (Arc<Topic>, u64), foldhash::fast::RandomState> = HashMap::default();
+        for (_, run) in dispatcher.runs.drain() {
+            run.queue.publish(run.end());
+            let new = run.end() - run.from;
+            run.topic.appended.fetch_add(new, Ordering::Relaxed);
+            by_topic.entry(run.topic.id).or_insert_with(|| (Arc::clone(&run.topic), 0)).1 += new;
+        }
+        for (topic, new) in by_topic.values() {
+            for group in topic.groups() {
+                group.wake(*new);
+            }
+        }
+        *self.dispatched.lock() = dispatcher.at;
+        self.dispatch_moved.notify_all();
+    }
+
+    fn publish_timers(&self, dispatcher: &mut Dispatcher) {
+        if !dispatcher.delayed.is_empty() || !dispatcher.delivered.is_empty() {
+            let mut delays = self.delays.lock();
+            // In this order: within a step a message can be delivered only after it was delayed.
+            dispatcher.delayed.drain(..).for_each(|(at_ms, position)| delays.add(at_ms, position));
+            dispatcher.delivered.drain(..).for_each(|(at_ms, origin)| delays.delivered(at_ms, origin));
+            let next = delays.next_due_ms();
+            drop(delays);
+            next.into_iter().for_each(|at_ms| self.plan(at_ms));
+        }
+        if !dispatcher.expiring.is_empty() {
+            let (next, all) = {
+                let mut deadlines = self.deadlines.lock();
+                dispatcher.expiring.drain(..).for_each(|expiring| deadlines.push(expiring));
+                (deadlines.next_due_ms(), deadlines.take_for_compaction())
+            };
+            if let Some(all) = all {
+                self.compact_deadlines(all);
+            }
+            next.into_iter().for_each(|at_ms| self.plan(at_ms));
+        }
+    }
+}

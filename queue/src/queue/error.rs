@@ -1,0 +1,48 @@
+//! Why the façade refused.
+
+/// Why an append was refused. A refusal is definite: nothing of the batch is in the log.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum AppendError {
+    /// No space.
+    #[error("no space left for new messages in the log; free disk space, appends go on by themselves")]
+    NoSpace,
+    /// Bound on accepted bytes reached.
+    #[error("the log has more accepted and unwritten bytes than allowed; retry shortly")]
+    Busy,
+    /// A write or sync failed before.
+    #[error("a write to the log failed before; restart the process to recover")]
+    Poisoned,
+    /// Batch, topic name, key or body too large or malformed.
+    #[error("message refused: {0}")]
+    Invalid(&'static str),
+}
+
+/// Why a receive failed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// Bad name or parameter.
+    #[error("receive refused: {0}")]
+    Invalid(&'static str),
+    /// Too many waiting.
+    #[error("too many waiting receives on this group")]
+    Busy,
+}
+
+/// Why a receipt was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum ReceiptError {
+    /// Lease over, message settled, or from before a restart.
+    #[error("receipt-expired")]
+    Expired,
+}
+
+/// Why the acknowledgements could not be checkpointed. The checkpoint before still stands.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The log will not become durable any more.
+    #[error("the log is poisoned or closed; restart the process to recover")]
+    LogStopped,
+    /// The file could not be written.
+    #[error("cannot write the acknowledgement checkpoint: {0}; it is tried again")]
+    Io(#[from] std::io::Error),
+}

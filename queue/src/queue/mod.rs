@@ -1,0 +1,213 @@
+//! The façade: one handle over log, index, groups and timers.
+//!
+//! ```text
+//! options, answer, error, stats   what goes in and comes out
+//! broker     the parts, opening and recovery
+//! topic      topics in memory
+//! append     offsets, in the order of the log
+//! dispatch   durable log → index, timers, waiting receivers
+//! receive    leases
+//! lease      ack, discard, nack, extend
+//! report     reports to the owner, dead letters
+//! tick       one step of the timers
+//! admin      groups: create, change, reset
+//! persist    catalog and acknowledgement checkpoint
+//! threads    dispatcher, timers, checkpoints
+//! ```
+
+mod admin;
+mod answer;
+mod append;
+mod broker;
+mod dispatch;
+mod error;
+mod lease;
+mod options;
+mod persist;
+mod receive;
+mod report;
+mod stats;
+mod threads;
+mod tick;
+mod topic;
+
+pub use crate::group::WaitSlot;
+use crate::log::OpenError;
+pub use answer::{
+    Appended, Delivery, Durable, RECEIVE_MAX, Receipt, ReceiveRequest, Report, ReportKind,
+};
+pub use error::{AppendError, CheckpointError, ReceiptError, ReceiveError};
+pub use options::{Durability, QueueOptions, Space};
+pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
+
+use crate::log::RecordKind;
+use crate::storage::Storage;
+use crate::{Clock, Message, NewMessage, Position, StartFrom};
+use broker::Broker;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use threads::Threads;
+
+/// Queue over a data folder. Clone freely. Dropping the last clone without [`Queue::close`] stops the threads
+/// and leaves the folder as a crash would.
+#[derive(Clone)]
+pub struct Queue {
+    /// Before the broker: the threads stop before the log does.
+    threads: Arc<Threads>,
+    broker: Arc<Broker>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("dir", &self.broker.options.dir).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Opens or creates, recovers, and starts the threads.
+    pub fn open(options: QueueOptions, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let dir = options.dir.clone();
+        let (broker, dispatcher) = Broker::open(options, storage, clock)?;
+        let broker = Arc::new(broker);
+        let threads = Threads::start(&broker, dispatcher).map_err(|source| OpenError::Io { path: dir, source })?;
+        Ok(Self { threads: Arc::new(threads), broker })
+    }
+    /// Appends one atomic batch: all of it survives a crash or none. Never blocks on the disk. Batches get
+    /// positions and offsets in the order of the calls. `Err` is definite.
+    pub fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
+        self.broker.append(batch, space)
+    }
+    /// Where the next record would go; everything accepted is below.
+    pub fn end(&self) -> Position {
+        self.broker.log.end()
+    }
+    /// Everything below is durable. One atomic load.
+    pub fn durable(&self) -> Position {
+        self.broker.log.durable()
+    }
+    /// Blocks until `durable() >= position`; for tools and tests.
+    pub fn wait_durable(&self, position: Position) -> Result<(), AppendError> {
+        self.broker.log.wait_durable(position)
+    }
+    /// Called by the writer thread once per commit; must be quick.
+    pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
+        self.broker.log.on_durable(listener);
+    }
+    /// Bytes kept free for [`Space::Owed`]; the owner sets it as its live tickets come and go.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.broker.log.set_reserve(bytes);
+    }
+    /// All durable records from `from` on, in log order, delayed ones at the place where they were appended.
+    pub fn scan(&self, from: Position) -> Box<dyn Iterator<Item = Message> + '_> {
+        let mut records = self.broker.log.scan(from);
+        Box::new(std::iter::from_fn(move || {
+            loop {
+                match records.next()? {
+                    Ok(record) => match record.view().kind {
+                        RecordKind::Message | RecordKind::Delayed => return Some(Message::from_record(&record)),
+                        RecordKind::Control | RecordKind::Half => {}
+                    },
+                    Err(error) => {
+                        tracing::error!(%error, "scan ends early");
+                        return None;
+                    }
+                }
+            }
+        }))
+    }
+    /// Leases up to `max` messages, or registers `cx` and is pending. Cancel safe: a pending call holds nothing
+    /// but `slot`, which deregisters when dropped.
+    pub fn poll_receive(&self, cx: &mut Context<'_>, slot: &mut Option<WaitSlot>, request: &ReceiveRequest<'_>) -> Poll<Result<Vec<Delivery>, ReceiveError>> {
+        self.broker.poll_receive(cx, slot, request)
+    }
+    /// Settles messages for good.
+    pub fn ack(&self, topic: &str, group: &str, receipts: &[Receipt]) -> Vec<Result<(), ReceiptError>> {
+        self.broker.ack(topic, group, receipts)
+    }
+    /// Settles messages that the owner found must not be delivered; counted as skipped.
+    pub fn discard(&self, topic: &str, group: &str, receipts: &[Receipt]) -> Vec<Result<(), ReceiptError>> {
+        self.broker.discard(topic, group, receipts)
+    }
+    /// Gives leases back: redelivered after `delay_ms`, or after the group's back-off.
+    pub fn nack(&self, topic: &str, group: &str, receipts: &[Receipt], delay_ms: Option<u64>) -> Vec<Result<(), ReceiptError>> {
+        self.broker.nack(topic, group, receipts, delay_ms)
+    }
+    /// Prolongs leases from now; answers new receipts, the old ones are void.
+    pub fn extend(&self, topic: &str, group: &str, receipts: &[Receipt], lease_ms: u64) -> Vec<Result<Receipt, ReceiptError>> {
+        self.broker.extend(topic, group, receipts, lease_ms)
+    }
+    /// Creates or changes a topic; the number of queues only grows.
+    pub fn put_topic(&self, topic: &str, queues: u32) -> Result<(), AppendError> {
+        self.broker.put_topic(topic, queues)
+    }
+    /// Creates a group, or changes its attempts and delays.
+    pub fn put_group(&self, topic: &str, group: &str, start: StartFrom, attempts_max: Option<u32>, retry_delays_ms: Option<Vec<u64>>) -> Result<(), ReceiveError> {
+        self.broker.put_group(topic, group, start, attempts_max, retry_delays_ms)?;
+        self.broker.store_catalog().map_err(|error| {
+            tracing::error!(%error, "catalog cannot be written");
+            ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
+        })
+    }
+    /// Moves a group.
+    pub fn reset_group(&self, topic: &str, group: &str, to: StartFrom) -> Result<(), ReceiveError> {
+        self.broker.reset_group(topic, group, to)
+    }
+    /// Reports due now, at most `max`; the waker is woken when the next one may be due. A report that is not
+    /// settled is given again.
+    pub fn take_reports(&self, max: usize, waker: Option<&Waker>) -> Vec<Report> {
+        self.broker.take_reports(max, waker)
+    }
+    /// The owner has dealt with the report (its own records are appended, at the latest at `end()` now).
+    pub fn settle(&self, report: &Report) {
+        self.broker.settle(report);
+    }
+    /// Dead letters of a group, oldest first.
+    pub fn dead_letters(&self, topic: &str, group: &str, max: usize) -> Vec<Message> {
+        self.broker.dead_letters(topic, group, max)
+    }
+    /// Puts a dead letter back into the group with attempts from 1. False when it is none.
+    pub fn redrive(&self, topic: &str, group: &str, id: Position) -> bool {
+        self.broker.redrive(topic, group, id)
+    }
+    /// By message id.
+    pub fn find(&self, id: Position) -> Option<Message> {
+        let record = self.broker.log.read(id).ok()?;
+        matches!(record.view().kind, RecordKind::Message | RecordKind::Delayed)
+            .then(|| Message::from_record(&record))
+    }
+    /// Figures of all topics.
+    pub fn stats(&self) -> Vec<TopicStats> {
+        self.broker.stats()
+    }
+    /// One step of the timers at the clock's present time, for tests without the timer thread.
+    pub fn tick(&self) {
+        self.broker.tick();
+    }
+    /// Writes and syncs all that was accepted, checkpoints, stops the threads.
+    pub fn close(&self) -> Result<(), AppendError> {
+        let drained = self.wait_durable(self.end());
+        self.threads.stop();
+        if let (Ok(()), Err(error)) = (drained, self.broker.checkpoint(true)) {
+            tracing::warn!(%error, "last acknowledgements are not checkpointed; their messages come again");
+        }
+        self.broker.log.close()
+    }
+    /// Blocks until everything below `position` may be received; for tools and tests.
+    pub fn wait_dispatched(&self, position: Position) {
+        let mut dispatched = self.broker.dispatched.lock();
+        self.broker.dispatch_moved.wait_while(&mut dispatched, |at| *at < position);
+    }
+    /// Writes the acknowledgements to disk now, if they changed; the timer thread does so every `ack_sync_ms`.
+    /// Blocks until the log is on disk as far as the acknowledgements rest on it.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        self.broker.checkpoint(false)
+    }
+    /// The figures of one group that are cheap enough for the request path; `None` when there is no such group.
+    pub fn group_counts(&self, topic: &str, group: &str) -> Option<GroupCounts> {
+        self.broker.group_counts(topic, group)
+    }
+    /// Delayed messages that are not due yet.
+    pub fn delayed(&self) -> usize {
+        self.broker.delays.lock().len()
+    }
+}

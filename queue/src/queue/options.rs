@@ -1,0 +1,48 @@
+//! How a queue is opened.
+
+use std::path::PathBuf;
+
+/// How a queue is opened. All sizes in bytes, all times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct QueueOptions {
+    /// Data folder; locked while open.
+    pub dir: PathBuf,
+    /// `Sync`: every append waits for an fdatasync (group commit). `Async { interval_ms }`: accepted means durable.
+    pub flush: Durability,
+    /// Size of one CommitLog segment.
+    pub segment_bytes: u64,
+    /// Bytes accepted and not yet written, at most; beyond it `append` answers `Busy`.
+    pub pending_bytes_max: u64,
+    /// Queues of a topic that is created on first use.
+    pub topic_queues: u32,
+    /// Acknowledgements are checkpointed at least this often.
+    pub ack_sync_ms: u64,
+    /// Attempts before a message is a dead letter of its group.
+    pub attempts_max: u32,
+    /// Delay before attempt 2, 3 …; the last one repeats.
+    pub retry_delays_ms: Vec<u64>,
+    /// Run the timer thread; tests that own the clock turn it off and call `tick`. Without it nothing is
+    /// checkpointed by itself either: call `checkpoint`.
+    pub timer_thread: bool,
+}
+
+/// Flush mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Group commit with fdatasync.
+    Sync,
+    /// fdatasync every `interval_ms`.
+    Async {
+        /// Between two syncs.
+        interval_ms: u64,
+    },
+}
+
+/// What an append may use of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// New work: refused while only the reserve is left.
+    New,
+    /// Owed work (transitions, timers of live tickets): may use the reserve.
+    Owed,
+}

@@ -1,0 +1,107 @@
+//! The three threads: dispatcher, timers, checkpoints. Each parks until there is something to do.
+
+use super::CheckpointError;
+use super::broker::Broker;
+use super::dispatch::Dispatcher;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// After a file could not be written, it is tried again after this time.
+const RETRY: Duration = Duration::from_millis(200);
+/// Longest the timers sleep without looking.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Running threads; stopped and joined when dropped.
+pub(super) struct Threads {
+    broker: Arc<Broker>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    pub(super) fn start(broker: &Arc<Broker>, dispatcher: Dispatcher) -> io::Result<Self> {
+        let threads = Self { broker: Arc::clone(broker), handles: Mutex::default() };
+        threads.spawn("queue-dispatch", move |broker| dispatch(broker, dispatcher))?;
+        if broker.options.timer_thread {
+            threads.spawn("queue-timer", run_timers)?;
+            threads.spawn("queue-acks", run_checkpoints)?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&self, name: &str, job: impl FnOnce(&Broker) + Send + 'static) -> io::Result<()> {
+        let broker = Arc::clone(&self.broker);
+        let handle = Builder::new().name(name.into()).spawn(move || job(&broker))?;
+        self.handles.lock().push(handle);
+        Ok(())
+    }
+
+    pub(super) fn stop(&self) {
+        self.broker.bells.stop();
+        for handle in std::mem::take(&mut *self.handles.lock()) {
+            if handle.join().is_err() {
+                tracing::error!("a queue thread panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn dispatch(broker: &Broker, mut dispatcher: Dispatcher) {
+    while !broker.bells.stopping() {
+        match broker.dispatch(&mut dispatcher) {
+            Ok(true) => {}
+            Ok(false) => broker.bells.dispatch.wait(None),
+            Err(error) => {
+                tracing::error!(%error, "new messages cannot be indexed; they are delivered once they can");
+                // A ring for new messages is no reason to hurry here.
+                broker.bells.dispatch.wait(Some(RETRY));
+            }
+        }
+    }
+}
+
+fn run_timers(broker: &Broker) {
+    while !broker.bells.stopping() {
+        broker.tick();
+        loop {
+            let wait_ms = broker.planned_ms.load(Ordering::Acquire).saturating_sub(broker.clock.now_ms());
+            if wait_ms == 0 || broker.bells.stopping() {
+                break;
+            }
+            broker.bells.timer.wait(Some(LOOK_MAX.min(Duration::from_millis(wait_ms))));
+        }
+    }
+}
+
+fn run_checkpoints(broker: &Broker) {
+    let interval = Duration::from_millis(broker.options.ack_sync_ms);
+    while !broker.bells.stopping() {
+        let started = Instant::now();
+        match broker.checkpoint(false) {
+            Ok(()) => {}
+            Err(CheckpointError::LogStopped) => return,
+            Err(error @ CheckpointError::Io(_)) => {
+                tracing::warn!(%error, "acknowledgements are not checkpointed");
+                broker.bells.checkpoint.wait(Some(RETRY));
+            }
+        }
+        while !broker.bells.stopping() {
+            let changed = broker.acks_changed.load(Ordering::Acquire)
+                || broker.catalog_changed.load(Ordering::Acquire);
+            let rest = interval.saturating_sub(started.elapsed());
+            if changed && rest.is_zero() {
+                break;
+            }
+            broker.bells.checkpoint.wait(changed.then_some(rest));
+        }
+    }
+}
