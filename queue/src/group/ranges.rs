@@ -87,7 +87,9 @@ impl RangeSet {
         }
         let first = self.by_start.range(..start).next_back().filter(|&(_, &e)| e > start).map(|(&s, _)| s);
         let mut at = first.unwrap_or(start);
-        while let Some((&hit, &hit_end)) = self.by_start.range(at..end).next() {
+        while at < end
+            && let Some((&hit, &hit_end)) = self.by_start.range(at..end).next()
+        {
             self.by_start.remove(&hit);
             self.total -= hit_end - hit;
             if hit < start {
@@ -98,7 +100,7 @@ impl RangeSet {
                 self.by_start.insert(end, hit_end);
                 self.total += hit_end - end;
             }
-            at = hit_end;
+            at = hit_end.min(end);
         }
     }
 

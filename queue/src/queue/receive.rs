@@ -97,7 +97,9 @@ impl Broker {
             Some(state.waiters.register(id, cx.waker()))
         } else {
             state.delivered += found.len() as u64;
-            id.into_iter().for_each(|id| drop(state.waiters.leave(id)));
+            if let Some(id) = id {
+                state.waiters.leave(id);
+            }
             None
         };
         drop(state);
