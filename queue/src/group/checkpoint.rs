@@ -8,7 +8,7 @@ use crate::storage::Storage;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-const DIR: &str = "checkpoint";
+const DIR: &str = "groups";
 const MAGIC: &[u8; 8] = b"TGACKS01";
 /// Magic, log id, length of the body; the checksum follows.
 const HEAD: usize = 24;
@@ -36,11 +36,11 @@ pub(crate) enum Loaded {
 }
 
 fn newest() -> PathBuf {
-    Path::new(DIR).join("groups")
+    Path::new(DIR).join("acks")
 }
 
 fn older() -> PathBuf {
-    Path::new(DIR).join("groups.old")
+    Path::new(DIR).join("acks.old")
 }
 
 /// Replaces the checkpoint. After an error the one before still stands.
@@ -51,7 +51,13 @@ pub(crate) fn store(storage: &dyn Storage, body: &[u8], log_id: u64) -> io::Resu
     head[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD]), body);
     head[HEAD..].copy_from_slice(&crc.to_le_bytes());
-    crate::catalog::replace(storage, Path::new(DIR), &newest(), &older(), &[IoSlice::new(&head), IoSlice::new(body)])
+    crate::catalog::replace(
+        storage,
+        Path::new(DIR),
+        &newest(),
+        &older(),
+        &[IoSlice::new(&head), IoSlice::new(body)],
+    )
 }
 
 /// Reads the newest checkpoint of this log that is whole.

@@ -363,7 +363,9 @@ impl Progress {
         for offset in beyond {
             self.untrack(offset);
         }
-        for set in [&mut self.settled, &mut self.dropped, &mut self.dead, &mut self.skipped, &mut self.dead_kept] {
+        for set in
+            [&mut self.settled, &mut self.dropped, &mut self.dead, &mut self.skipped, &mut self.dead_kept]
+        {
             set.remove_range(end, u64::MAX);
         }
         self.drop_reports.clamp(end);

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn entry_reads_back() {
-        let entry = Entry { position: Position(0x0102_0304_0506_0708), size: 0xA0B0_C0D0, tag_hash: u64::MAX - 5 };
+        let entry =
+            Entry { position: Position(0x0102_0304_0506_0708), size: 0xA0B0_C0D0, tag_hash: u64::MAX - 5 };
         assert_eq!(Entry::decode(&entry.encode()), entry);
         assert_eq!(entry.encode()[..8], [8, 7, 6, 5, 4, 3, 2, 1]);
     }

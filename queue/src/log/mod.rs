@@ -177,6 +177,11 @@ impl CommitLog {
         Ok(Self { shared, threads: Mutex::new(Some(threads)) })
     }
 
+    /// Identity of the log: no other log ever has the same.
+    pub fn log_id(&self) -> u64 {
+        self.shared.log_id
+    }
+
     /// What the open found.
     pub fn recovered(&self) -> &Recovered {
         &self.shared.recovered

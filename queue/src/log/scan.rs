@@ -40,7 +40,8 @@ impl<'a> Cursor<'a> {
     pub(super) fn step(&mut self, durable: u64) -> Result<Option<(u64, usize)>, ReadError> {
         while self.at < durable {
             // Empty after the last frame of a segment.
-            let rest = self.segment.bytes(self.at..durable.min(self.segment.stable_end())).unwrap_or_default();
+            let rest =
+                self.segment.bytes(self.at..durable.min(self.segment.stable_end())).unwrap_or_default();
             if u32_at(rest, 0) == Some(FRAME_MAGIC)
                 && let Found::Frame(header) = frame_at(&self.segment, self.at, self.shared.log_id)
             {

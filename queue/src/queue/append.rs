@@ -117,7 +117,8 @@ impl Broker {
         match accepted {
             Ok((first, end)) => {
                 let delayed = records[0].kind == RecordKind::Delayed;
-                let (queue, offset) = if delayed { (0, 0) } else { (records[0].queue, records[0].queue_offset) };
+                let (queue, offset) =
+                    if delayed { (0, 0) } else { (records[0].queue, records[0].queue_offset) };
                 Ok(Appended { first, end, queue, offset })
             }
             Err(error) => {
@@ -177,7 +178,8 @@ impl Broker {
         if let Some(topic) = self.topics.get(name) {
             return Ok(topic);
         }
-        let (topic, created) = self.topics.put(name, self.options.topic_queues).map_err(AppendError::Invalid)?;
+        let (topic, created) =
+            self.topics.put(name, self.options.topic_queues).map_err(AppendError::Invalid)?;
         if created {
             self.catalog_changed();
         }

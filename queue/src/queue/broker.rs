@@ -179,7 +179,7 @@ impl Broker {
 
     fn load_checkpoint(&self) -> Result<(), OpenError> {
         let loaded = checkpoint::load(self.storage.as_ref(), self.log.log_id())
-            .map_err(|error| io_error(Path::new("checkpoint"), error))?;
+            .map_err(|error| io_error(Path::new("groups"), error))?;
         let groups = match loaded {
             checkpoint::Loaded::Newest(groups) => groups,
             checkpoint::Loaded::Older(groups) => {
@@ -189,7 +189,10 @@ impl Broker {
             checkpoint::Loaded::Nothing { refused } => {
                 let groups = self.topics.all().iter().map(|topic| topic.groups().len()).sum::<usize>();
                 if refused || groups > 0 {
-                    tracing::warn!(groups, "no acknowledgement checkpoint; groups start where they were configured");
+                    tracing::warn!(
+                        groups,
+                        "no acknowledgement checkpoint; groups start where they were configured"
+                    );
                 }
                 Vec::new()
             }

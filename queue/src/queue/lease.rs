@@ -42,17 +42,19 @@ impl Broker {
         delay_ms: Option<u64>,
     ) -> Results<()> {
         let (mut next_ms, mut ready, mut dead) = (u64::MAX, 0, false);
-        let (results, mut wakers) = self.with_leases(topic, group, receipts, |group, state, now_ms, receipt| {
-            let (lease, track) = self.live(group, state, receipt, now_ms)?;
-            let at_ms = self.retry_at_ms(state, &track, now_ms, delay_ms);
-            let attempts_max = self.attempts_max(state);
-            match state.queues[lease.queue as usize].give_back(lease.offset, at_ms, now_ms, attempts_max) {
-                GivenBack::Waiting { at_ms } => next_ms = next_ms.min(at_ms),
-                GivenBack::Ready => ready += 1,
-                GivenBack::Dead => dead = true,
-            }
-            Ok(())
-        });
+        let (results, mut wakers) =
+            self.with_leases(topic, group, receipts, |group, state, now_ms, receipt| {
+                let (lease, track) = self.live(group, state, receipt, now_ms)?;
+                let at_ms = self.retry_at_ms(state, &track, now_ms, delay_ms);
+                let attempts_max = self.attempts_max(state);
+                match state.queues[lease.queue as usize].give_back(lease.offset, at_ms, now_ms, attempts_max)
+                {
+                    GivenBack::Waiting { at_ms } => next_ms = next_ms.min(at_ms),
+                    GivenBack::Ready => ready += 1,
+                    GivenBack::Dead => dead = true,
+                }
+                Ok(())
+            });
         if ready > 0
             && let Some(group) = self.topics.get(topic).and_then(|topic| topic.group(group))
         {
@@ -99,7 +101,8 @@ impl Broker {
         receipts: &[Receipt],
         mut each: impl FnMut(&Group, &mut GroupState, u64, &Receipt) -> Result<T, ReceiptError>,
     ) -> (Results<T>, Wakers) {
-        let Some(group): Option<Arc<Group>> = self.topics.get(topic).and_then(|topic| topic.group(group)) else {
+        let Some(group): Option<Arc<Group>> = self.topics.get(topic).and_then(|topic| topic.group(group))
+        else {
             return (receipts.iter().map(|_| Err(ReceiptError::Expired)).collect(), Wakers::new());
         };
         let (results, wakers) = {

@@ -33,9 +33,7 @@ mod topic;
 
 pub use crate::group::WaitSlot;
 use crate::log::OpenError;
-pub use answer::{
-    Appended, Delivery, Durable, RECEIVE_MAX, Receipt, ReceiveRequest, Report, ReportKind,
-};
+pub use answer::{Appended, Delivery, Durable, RECEIVE_MAX, Receipt, ReceiveRequest, Report, ReportKind};
 pub use error::{AppendError, CheckpointError, ReceiptError, ReceiveError};
 pub use options::{Durability, QueueOptions, Space};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
@@ -65,11 +63,16 @@ impl std::fmt::Debug for Queue {
 
 impl Queue {
     /// Opens or creates, recovers, and starts the threads.
-    pub fn open(options: QueueOptions, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub fn open(
+        options: QueueOptions,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let dir = options.dir.clone();
         let (broker, dispatcher) = Broker::open(options, storage, clock)?;
         let broker = Arc::new(broker);
-        let threads = Threads::start(&broker, dispatcher).map_err(|source| OpenError::Io { path: dir, source })?;
+        let threads =
+            Threads::start(&broker, dispatcher).map_err(|source| OpenError::Io { path: dir, source })?;
         Ok(Self { threads: Arc::new(threads), broker })
     }
     /// Appends one atomic batch: all of it survives a crash or none. Never blocks on the disk. Batches get
@@ -104,7 +107,9 @@ impl Queue {
             loop {
                 match records.next()? {
                     Ok(record) => match record.view().kind {
-                        RecordKind::Message | RecordKind::Delayed => return Some(Message::from_record(&record)),
+                        RecordKind::Message | RecordKind::Delayed => {
+                            return Some(Message::from_record(&record));
+                        }
                         RecordKind::Control | RecordKind::Half => {}
                     },
                     Err(error) => {
@@ -117,7 +122,12 @@ impl Queue {
     }
     /// Leases up to `max` messages, or registers `cx` and is pending. Cancel safe: a pending call holds nothing
     /// but `slot`, which deregisters when dropped.
-    pub fn poll_receive(&self, cx: &mut Context<'_>, slot: &mut Option<WaitSlot>, request: &ReceiveRequest<'_>) -> Poll<Result<Vec<Delivery>, ReceiveError>> {
+    pub fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<WaitSlot>,
+        request: &ReceiveRequest<'_>,
+    ) -> Poll<Result<Vec<Delivery>, ReceiveError>> {
         self.broker.poll_receive(cx, slot, request)
     }
     /// Settles messages for good.
@@ -129,11 +139,23 @@ impl Queue {
         self.broker.discard(topic, group, receipts)
     }
     /// Gives leases back: redelivered after `delay_ms`, or after the group's back-off.
-    pub fn nack(&self, topic: &str, group: &str, receipts: &[Receipt], delay_ms: Option<u64>) -> Vec<Result<(), ReceiptError>> {
+    pub fn nack(
+        &self,
+        topic: &str,
+        group: &str,
+        receipts: &[Receipt],
+        delay_ms: Option<u64>,
+    ) -> Vec<Result<(), ReceiptError>> {
         self.broker.nack(topic, group, receipts, delay_ms)
     }
     /// Prolongs leases from now; answers new receipts, the old ones are void.
-    pub fn extend(&self, topic: &str, group: &str, receipts: &[Receipt], lease_ms: u64) -> Vec<Result<Receipt, ReceiptError>> {
+    pub fn extend(
+        &self,
+        topic: &str,
+        group: &str,
+        receipts: &[Receipt],
+        lease_ms: u64,
+    ) -> Vec<Result<Receipt, ReceiptError>> {
         self.broker.extend(topic, group, receipts, lease_ms)
     }
     /// Creates or changes a topic; the number of queues only grows.
@@ -141,7 +163,14 @@ impl Queue {
         self.broker.put_topic(topic, queues)
     }
     /// Creates a group, or changes its attempts and delays.
-    pub fn put_group(&self, topic: &str, group: &str, start: StartFrom, attempts_max: Option<u32>, retry_delays_ms: Option<Vec<u64>>) -> Result<(), ReceiveError> {
+    pub fn put_group(
+        &self,
+        topic: &str,
+        group: &str,
+        start: StartFrom,
+        attempts_max: Option<u32>,
+        retry_delays_ms: Option<Vec<u64>>,
+    ) -> Result<(), ReceiveError> {
         self.broker.put_group(topic, group, start, attempts_max, retry_delays_ms)?;
         self.broker.store_catalog().map_err(|error| {
             tracing::error!(%error, "catalog cannot be written");

@@ -259,7 +259,11 @@ impl Receiving<'_> {
             offset,
             number: lease_number,
         };
-        self.found.push(Delivery { receipt: id.to_receipt(), attempt, message: Message::from_record(record) });
+        self.found.push(Delivery {
+            receipt: id.to_receipt(),
+            attempt,
+            message: Message::from_record(record),
+        });
     }
 
     fn unreadable(&mut self, number: usize, offset: u64, error: &crate::log::ReadError) {

@@ -107,7 +107,8 @@ impl Broker {
         let offsets: Vec<(u32, u64)> = {
             let state = group.state.lock();
             let each = state.queues.iter().enumerate();
-            each.flat_map(|(queue, progress)| progress.kept_dead().take(max).map(move |o| (queue as u32, o))).collect()
+            each.flat_map(|(queue, progress)| progress.kept_dead().take(max).map(move |o| (queue as u32, o)))
+                .collect()
         };
         let mut messages: Vec<Message> =
             offsets.iter().filter_map(|&(queue, offset)| self.read_message(&topic, queue, offset)).collect();

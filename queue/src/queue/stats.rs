@@ -94,7 +94,8 @@ impl Broker {
         let queues = topic.queues();
         let mut state = group.state.lock();
         state.grow(queues.len());
-        let mut counts = GroupCounts { acked: state.acked, delivered: state.delivered, ..GroupCounts::default() };
+        let mut counts =
+            GroupCounts { acked: state.acked, delivered: state.delivered, ..GroupCounts::default() };
         for (progress, queue) in state.queues.iter().zip(&queues) {
             counts.backlog += progress.backlog(queue.end());
             counts.leased += progress.leased() as u64;

@@ -95,8 +95,8 @@ fn run_checkpoints(broker: &Broker) {
             }
         }
         while !broker.bells.stopping() {
-            let changed = broker.acks_changed.load(Ordering::Acquire)
-                || broker.catalog_changed.load(Ordering::Acquire);
+            let changed =
+                broker.acks_changed.load(Ordering::Acquire) || broker.catalog_changed.load(Ordering::Acquire);
             let rest = interval.saturating_sub(started.elapsed());
             if changed && rest.is_zero() {
                 break;

@@ -107,7 +107,8 @@ impl Broker {
     /// Reads the deadlines that a new or reset group has not been told of, one stretch at a time.
     fn catch_groups_up(&self) {
         let Some(mut catch_up) = self.catch_ups.lock().pop_front() else { return };
-        let Some(queue) = self.topics.by_id(catch_up.topic).and_then(|topic| topic.queue(catch_up.queue)) else {
+        let Some(queue) = self.topics.by_id(catch_up.topic).and_then(|topic| topic.queue(catch_up.queue))
+        else {
             return;
         };
         let until = catch_up.end.min(catch_up.next + STEP_MAX as u64);
@@ -124,7 +125,12 @@ impl Broker {
                 if let Ok(record) = self.log.read(entry.position)
                     && let Some(deadline_ms) = record.view().deadline_ms
                 {
-                    found.push(Expiring { deadline_ms, topic: catch_up.topic, queue: catch_up.queue, offset });
+                    found.push(Expiring {
+                        deadline_ms,
+                        topic: catch_up.topic,
+                        queue: catch_up.queue,
+                        offset,
+                    });
                 }
             }
             catch_up.next += entries.len() as u64;

@@ -146,7 +146,8 @@ impl Topic {
 /// Names stand in paths and URLs.
 pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.%-".contains(&byte);
-    if name.is_empty() || name.len() > 127 || !name.bytes().all(good) || name.bytes().all(|byte| byte == b'.') {
+    if name.is_empty() || name.len() > 127 || !name.bytes().all(good) || name.bytes().all(|byte| byte == b'.')
+    {
         return Err("a name is 1 to 127 of the characters A-Z a-z 0-9 _ . % -, and not only dots");
     }
     Ok(())

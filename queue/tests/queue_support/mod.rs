@@ -71,7 +71,13 @@ pub fn receive(queue: &Queue, group: &str, max: usize, lease_ms: u64) -> Vec<Del
     receive_tagged(queue, group, max, lease_ms, &[])
 }
 
-pub fn receive_tagged(queue: &Queue, group: &str, max: usize, lease_ms: u64, tags: &[String]) -> Vec<Delivery> {
+pub fn receive_tagged(
+    queue: &Queue,
+    group: &str,
+    max: usize,
+    lease_ms: u64,
+    tags: &[String],
+) -> Vec<Delivery> {
     let request = ReceiveRequest { topic: TOPIC, group, max, lease_ms, tags };
     match queue.poll_receive(&mut Context::from_waker(Waker::noop()), &mut None, &request) {
         Poll::Ready(answer) => answer.expect("the receive is valid"),
