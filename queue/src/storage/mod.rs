@@ -1,12 +1,12 @@
 //! The seam under every file write of the crate. Reads go to the file itself: by map, or by `read_at`.
 
 mod disk;
-//#[cfg(any(test, feature = "testing"))]
-//mod faulty;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
 
 pub use disk::DiskStorage;
-//#[cfg(any(test, feature = "testing"))]
-//pub use faulty::{FaultyStorage, PowerLoss};
+#[cfg(any(test, feature = "testing"))]
+pub use faulty::{FaultyCall, FaultyStorage, PowerLoss};
 
 use std::io;
 use std::path::{Path, PathBuf};

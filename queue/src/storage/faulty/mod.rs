@@ -1,0 +1,293 @@
+//! A disk that fails as disks do, for tests: over real files in a folder, so that maps work.
+//!
+//! Fails chosen calls, runs full, holds syncs back, loses power. What a sync has not covered, or a failed sync has
+//! given up, is undone by [`FaultyStorage::power_loss`]; the page cache (the file as readers see it) shows it
+//! until then. Nothing here is ever really synced: that is what makes it quick.
+
+mod disk;
+
+use super::{Storage, StorageFile};
+use disk::{Disk, FileId};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a power loss leaves of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerLoss {
+    /// Nothing.
+    Everything,
+    /// Any blocks of this many bytes (a multiple of 512), of any write, in any order.
+    Blocks(u64),
+}
+
+/// Which calls to count, to fail one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultyCall {
+    /// `write_at`; the failing one writes nothing.
+    Write,
+    /// `write_at`; the failing one writes its first half.
+    ShortWrite,
+    /// `sync` of a file.
+    Sync,
+}
+
+/// The storage and its controls. It outlives the processes that a test simulates: [`Self::as_storage`] gives each a
+/// handle, and [`Self::kill`] or [`Self::power_loss`] ends all of those given so far.
+pub struct FaultyStorage {
+    root: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    disk: Disk,
+    /// Handles of an earlier number belong to a dead process.
+    process: u64,
+    faults: Vec<Fault>,
+    calls: u64,
+    kill_at: Option<u64>,
+    hold_syncs: bool,
+    held_syncs: usize,
+}
+
+struct Fault {
+    call: FaultyCall,
+    path_prefix: String,
+    countdown: u64,
+    kind: io::ErrorKind,
+}
+
+impl FaultyStorage {
+    /// Over the folder `dir`, created when missing. What is in it counts as synced.
+    pub fn new(dir: impl Into<PathBuf>) -> Arc<Self> {
+        let root = dir.into();
+        std::fs::create_dir_all(&root).expect("a folder for the test");
+        let state = State {
+            disk: Disk::new(&root),
+            process: 0,
+            faults: Vec::new(),
+            calls: 0,
+            kill_at: None,
+            hold_syncs: false,
+            held_syncs: 0,
+        };
+        Arc::new(Self { root, state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// A handle for one simulated process.
+    pub fn as_storage(self: &Arc<Self>) -> Arc<dyn Storage> {
+        let process = self.state.lock().process;
+        Arc::new(Handle { storage: Arc::clone(self), process })
+    }
+
+    /// Fails the `nth` (from 1, from now) such call on a file whose path starts with `path_prefix`, once.
+    pub fn fail(&self, call: FaultyCall, path_prefix: &str, nth: u64, kind: io::ErrorKind) {
+        let path_prefix = path_prefix.to_owned();
+        self.state.lock().faults.push(Fault { call, path_prefix, countdown: nth, kind });
+    }
+
+    /// Bytes that all files together may have; growing beyond is `StorageFull`. `None`: no limit.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        self.state.lock().disk.quota = bytes;
+    }
+
+    /// Bytes that all files have now.
+    pub fn used(&self) -> u64 {
+        self.state.lock().disk.used
+    }
+
+    /// From now on, syncs of files wait until [`Self::release_syncs`].
+    pub fn hold_syncs(&self) {
+        self.state.lock().hold_syncs = true;
+    }
+
+    /// Lets held syncs go on.
+    pub fn release_syncs(&self) {
+        self.state.lock().hold_syncs = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a sync is being held; false when none came within ten seconds.
+    pub fn wait_for_held_sync(&self) -> bool {
+        let mut state = self.state.lock();
+        let waited = self.changed.wait_while_for(&mut state, |s| s.held_syncs == 0, Duration::from_secs(10));
+        !waited.timed_out()
+    }
+
+    /// Calls so far that change something.
+    pub fn calls(&self) -> u64 {
+        self.state.lock().calls
+    }
+
+    /// The process is killed before its `nth` (from 1, from now) call that changes something.
+    pub fn kill_at_call(&self, nth: u64) {
+        let mut state = self.state.lock();
+        state.kill_at = Some(state.calls + nth);
+    }
+
+    /// Kills the process: every further call through its handles fails. The page cache stays.
+    pub fn kill(&self) {
+        self.state.lock().end_process();
+        self.changed.notify_all();
+    }
+
+    /// Kills the process and loses what was not synced: all of it, or a choice by `seed`. Files that were never
+    /// synced at their present length may become shorter: nothing may read old maps of them.
+    pub fn power_loss(&self, seed: u64, mode: PowerLoss) {
+        let mut state = self.state.lock();
+        state.end_process();
+        state.disk.lose_power(seed, mode).expect("undoing writes in the test's folder");
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn end_process(&mut self) {
+        self.process += 1;
+        self.kill_at = None;
+        self.hold_syncs = false;
+        self.faults.clear();
+    }
+
+    fn fault(&mut self, calls: &[FaultyCall], id: FileId) -> Option<(FaultyCall, io::ErrorKind)> {
+        let path = self.disk.path_of(id).to_owned();
+        let mut hit = None;
+        self.faults.retain_mut(|fault| {
+            if !calls.contains(&fault.call) || !path.to_string_lossy().starts_with(&fault.path_prefix) {
+                return true;
+            }
+            fault.countdown -= 1;
+            if fault.countdown == 0 {
+                hit = Some((fault.call, fault.kind));
+            }
+            fault.countdown > 0
+        });
+        hit
+    }
+}
+
+/// What one process sees.
+struct Handle {
+    storage: Arc<FaultyStorage>,
+    process: u64,
+}
+
+impl Handle {
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.storage.state.lock();
+        if state.process == self.process { Ok(state) } else { Err(dead()) }
+    }
+
+    /// Before a call that changes something.
+    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.alive()?;
+        state.calls += 1;
+        if state.kill_at.is_some_and(|at| state.calls >= at) {
+            state.end_process();
+            self.storage.changed.notify_all();
+            return Err(dead());
+        }
+        Ok(state)
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("this process was killed by the test")
+}
+
+impl Storage for Handle {
+    fn root(&self) -> &Path {
+        &self.storage.root
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let exists = self.storage.root.join(path).exists();
+        let mut state = if exists { self.alive()? } else { self.change()? };
+        let (id, file) = state.disk.open(path, create)?;
+        drop(state);
+        let handle = Handle { storage: Arc::clone(&self.storage), process: self.process };
+        Ok(Arc::new(FaultyFile { handle, id, file }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        self.alive()?;
+        super::DiskStorage::new(&self.storage.root)?.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.change()?.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.change()?.disk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.alive()?.disk.free())
+    }
+}
+
+struct FaultyFile {
+    handle: Handle,
+    id: FileId,
+    file: Arc<File>,
+}
+
+impl StorageFile for FaultyFile {
+    fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        let mut state = self.handle.change()?;
+        let fault = state.fault(&[FaultyCall::Write, FaultyCall::ShortWrite], self.id);
+        match fault {
+            Some((FaultyCall::Write, kind)) => return Err(kind.into()),
+            Some(_) => bytes.truncate(bytes.len() / 2),
+            None => {}
+        }
+        state.disk.write(self.id, offset, &bytes)?;
+        fault.map_or(Ok(()), |(_, kind)| Err(kind.into()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.handle.change()?;
+        state.held_syncs += 1;
+        self.handle.storage.changed.notify_all();
+        while state.hold_syncs && state.process == self.handle.process {
+            self.handle.storage.changed.wait(&mut state);
+        }
+        state.held_syncs -= 1;
+        if state.process != self.handle.process {
+            return Err(dead());
+        }
+        if let Some((_, kind)) = state.fault(&[FaultyCall::Sync], self.id) {
+            state.disk.fail_sync(self.id);
+            return Err(kind.into());
+        }
+        state.disk.sync(self.id);
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.handle.change()?;
+        if let Some((_, kind)) = state.fault(&[FaultyCall::Write, FaultyCall::ShortWrite], self.id) {
+            return Err(kind.into());
+        }
+        state.disk.allocate(self.id, len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        drop(self.handle.alive()?);
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn file(&self) -> &File {
+        &self.file
+    }
+}
