@@ -125,11 +125,7 @@ pub(super) fn sync_written(shared: &Shared) -> std::io::Result<()> {
     if written <= synced {
         return Ok(());
     }
-    let segments: Vec<_> = {
-        let segments = shared.segments.read();
-        segments.iter().filter(|segment| segment.base < written && segment.end() > synced).cloned().collect()
-    };
-    for segment in segments {
+    for segment in shared.segments.overlapping(synced..written) {
         segment.file.sync()?;
     }
     shared.synced.fetch_max(written, Ordering::SeqCst);

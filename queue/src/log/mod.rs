@@ -24,11 +24,13 @@ mod recovery;
 mod scan;
 mod segment;
 mod survey;
+mod verify;
 mod writer;
 
 pub use error::{OpenError, ReadError};
 pub use record::{Record, RecordKind, RecordParts, RecordView};
 pub use survey::Damage;
+pub use verify::{LogReader, VerifyReport, salvage, verify};
 
 use crate::storage::Storage;
 use crate::{AppendError, Durability, Durable, Position, Space};
@@ -38,10 +40,10 @@ use keeper::Nudge;
 use lock::FolderLock;
 use parking_lot::{Condvar, Mutex, RwLock};
 use pending::{Pending, Stopped};
-use segment::Segment;
+use scan::{Cursor, Limit, Scan};
+use segment::Segments;
 use smallvec::SmallVec;
 use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -61,6 +63,11 @@ pub struct LogOptions {
     pub pending_bytes_max: u64,
     /// Go on without damaged parts.
     pub salvage: bool,
+}
+
+impl LogOptions {
+    /// The default size of a segment.
+    pub const SEGMENT_BYTES: u64 = 64 << 20;
 }
 
 /// Positions of the records of one batch.
@@ -97,7 +104,7 @@ struct Shared {
     /// Records that wait for the writer; a hint for its pace.
     waiting_records: AtomicUsize,
     /// Segments that hold frames, or will next. Never empty.
-    segments: RwLock<Vec<Arc<Segment>>>,
+    segments: Segments,
     durable: AtomicU64,
     synced: AtomicU64,
     reserve: AtomicU64,
@@ -145,7 +152,7 @@ impl CommitLog {
             pending: Mutex::new(Pending::new(active, ready.prepared, end, options.pending_bytes_max)),
             writer_wake: Condvar::new(),
             waiting_records: AtomicUsize::new(0),
-            segments: RwLock::new(ready.segments),
+            segments: Segments::new(storage.root().to_owned(), ready.log_id, ready.segments),
             durable: AtomicU64::new(end),
             synced: AtomicU64::new(end),
             reserve: AtomicU64::new(0),
@@ -216,7 +223,7 @@ impl CommitLog {
         let rolled = accepted.rolled_to.is_some();
         if let Some(segment) = accepted.rolled_to {
             // Before the lock is left: whoever sees these positions durable must find their segment.
-            shared.segments.write().push(segment);
+            shared.segments.push(segment);
         }
         let wake = std::mem::take(&mut pending.writer_idle);
         drop(pending);
@@ -275,7 +282,7 @@ impl CommitLog {
     /// Durable records from `from` (a record's position, or the end of one, or `recovered().start`) on, each
     /// verified, owning the map. Ends at what is durable when it gets there; after an `Err` it ends.
     pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Record, ReadError>> + '_ {
-        scan::Scan::new(&self.shared, from)
+        Scan::new(&self.shared.segments, from, Limit::Durable(&self.shared.durable))
     }
 
     /// The same as borrowed views, without allocation and without checking checksums again: for the dispatcher.
@@ -286,7 +293,7 @@ impl CommitLog {
         visitor: &mut dyn FnMut(RecordView<'_>) -> ControlFlow<()>,
     ) -> Result<Position, ReadError> {
         let durable = self.shared.durable.load(Ordering::Acquire);
-        let mut cursor = scan::Cursor::new(&self.shared, from)?;
+        let mut cursor = Cursor::new(&self.shared.segments, from)?;
         while let Some((at, len)) = cursor.step(durable)? {
             if visitor(cursor.view(at, len)?).is_break() {
                 break;
@@ -297,7 +304,7 @@ impl CommitLog {
 
     /// One durable record, verified.
     pub fn read(&self, position: Position) -> Result<Record, ReadError> {
-        scan::read(&self.shared, position)
+        scan::read(&self.shared.segments, self.durable().0, position)
     }
 
     /// Writes and syncs all that was accepted, marks a clean shutdown, stops the threads, unlocks. Later appends
@@ -415,17 +422,5 @@ impl Shared {
         self.keeper.lock().stop = true;
         self.keeper_wake.notify_one();
         keeper.join().ok()
-    }
-
-    /// The segment in which a position lies; the end of the last one lies in it.
-    fn segment_at(&self, position: u64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        let index = segments.partition_point(|segment| segment.base <= position).checked_sub(1)?;
-        Some(Arc::clone(&segments[index])).filter(|segment| position <= segment.end())
-    }
-
-    /// File and byte of a position, for messages.
-    fn place(&self, segment: &Segment, position: u64) -> (PathBuf, u64) {
-        (self.storage.root().join(Segment::path_of(segment.base)), position - segment.base)
     }
 }

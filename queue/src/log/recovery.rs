@@ -6,8 +6,8 @@
 use super::checkpoint::{self, Checkpoint, CheckpointFile, Stored};
 use super::error::OpenError;
 use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
-use super::segment::{DIR, SEGMENT_HEADER, Segment};
-use super::survey::{Damage, Survey, is_zero, survey};
+use super::segment::{DIR, SEGMENT_HEADER, Segment, UNFINISHED};
+use super::survey::{Damage, is_zero, survey};
 use super::{LogOptions, Recovered};
 use crate::Position;
 use crate::storage::Storage;
@@ -41,6 +41,11 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
     };
     storage.sync_dir(Path::new("")).map_err(at(Path::new("")))?;
     storage.sync_dir(Path::new(DIR)).map_err(at(Path::new(DIR)))?;
+    let unfinished = Path::new(DIR).join(UNFINISHED);
+    match storage.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&unfinished)(error)),
+        _ => {}
+    }
     let bases = list_segments(storage).map_err(at(Path::new(DIR)))?;
     let (mut old, sequence) = match checkpoint::read(root)? {
         Stored::Sound(checkpoint, sequence) => (checkpoint, sequence),
@@ -111,18 +116,10 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
     Ok(Ready { log_id: old.log_id, recovered, segments, prepared, checkpoint, log_start: opened.log_start })
 }
 
-/// Bases of the segments, ascending; removes what an unfinished allocation left.
-fn list_segments(storage: &dyn Storage) -> io::Result<Vec<u64>> {
-    let mut bases = Vec::new();
-    for name in storage.list(Path::new(DIR))? {
-        match Segment::base_of(&name) {
-            Some(base) => bases.push(base),
-            None if name.extension().is_some_and(|extension| extension == "tmp") => {
-                storage.remove(&Path::new(DIR).join(name))?;
-            }
-            None => {}
-        }
-    }
+/// Bases of the segments, ascending.
+pub(super) fn list_segments(storage: &dyn Storage) -> io::Result<Vec<u64>> {
+    let names = storage.list(Path::new(DIR))?;
+    let mut bases: Vec<_> = names.iter().filter_map(|name| Segment::base_of(name)).collect();
     bases.sort_unstable();
     Ok(bases)
 }
@@ -287,15 +284,4 @@ fn keep_copy(storage: &dyn Storage, position: u64, bytes: &[u8]) -> io::Result<(
     file.sync()?;
     storage.rename(&unfinished, &path)?;
     storage.sync_dir(dir)
-}
-
-impl Survey {
-    /// Is there anything but zeros after the end?
-    pub(super) fn torn_bytes(&self, segments: &[Arc<Segment>]) -> bool {
-        segments.iter().any(|segment| {
-            let end = segment.base + segment.map.len() as u64;
-            let start = self.end.max(segment.start());
-            start < end && segment.bytes(start..end).is_some_and(|bytes| !is_zero(bytes))
-        })
-    }
 }

@@ -1,19 +1,18 @@
 //! Reading what is durable, record by record. Frame headers are stepped over; their links are checked where a
 //! segment ends, so that zeros in the middle are not taken for the end of a segment.
 
-use super::Shared;
 use super::error::ReadError;
 use super::frame::{FRAME_HEADER, FRAME_MAGIC, Found, FrameKind};
 use super::record::{self, Record, RecordView, u32_at};
-use super::segment::Segment;
+use super::segment::{Segment, Segments};
 use super::survey::frame_at;
 use crate::Position;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A place in the log, moved from record to record.
 pub(super) struct Cursor<'a> {
-    shared: &'a Shared,
+    segments: &'a Segments,
     segment: Arc<Segment>,
     at: u64,
     /// May the next segment's first frame name another end than `at`? At the start, and after a skipped range.
@@ -21,10 +20,10 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(shared: &'a Shared, from: Position) -> Result<Self, ReadError> {
-        let segment = shared.segment_at(from.0).ok_or(ReadError::Absent(from))?;
+    pub(super) fn new(segments: &'a Segments, from: Position) -> Result<Self, ReadError> {
+        let segment = segments.at(from.0).ok_or(ReadError::Absent(from))?;
         let at = from.0.max(segment.start());
-        Ok(Self { shared, segment, at, unlinked: true })
+        Ok(Self { segments, segment, at, unlinked: true })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -32,7 +31,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn damaged(&self) -> ReadError {
-        let (file, offset) = self.shared.place(&self.segment, self.at);
+        let (file, offset) = self.segments.place(&self.segment, self.at);
         ReadError::Damaged { position: Position(self.at), file, offset }
     }
 
@@ -43,7 +42,7 @@ impl<'a> Cursor<'a> {
             let rest =
                 self.segment.bytes(self.at..durable.min(self.segment.stable_end())).unwrap_or_default();
             if u32_at(rest, 0) == Some(FRAME_MAGIC)
-                && let Found::Frame(header) = frame_at(&self.segment, self.at, self.shared.log_id)
+                && let Found::Frame(header) = frame_at(&self.segment, self.at, self.segments.log_id)
             {
                 self.unlinked = header.kind == FrameKind::Skip;
                 self.at = if self.unlinked { header.end() } else { self.at + FRAME_HEADER as u64 };
@@ -60,9 +59,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn next_segment(&mut self) -> Result<(), ReadError> {
-        let next = self.shared.segment_at(self.segment.end()).filter(|next| next.base != self.segment.base);
+        let next = self.segments.at(self.segment.end()).filter(|next| next.base != self.segment.base);
         let next = next.ok_or_else(|| self.damaged())?;
-        match frame_at(&next, next.start(), self.shared.log_id) {
+        match frame_at(&next, next.start(), self.segments.log_id) {
             Found::Frame(header) if self.unlinked || header.prev_end == self.at => {}
             _ => return Err(self.damaged()),
         }
@@ -81,20 +80,29 @@ impl<'a> Cursor<'a> {
     pub(super) fn record(&self, at: u64, len: usize) -> Result<Record, ReadError> {
         let bytes = self.segment.owned_bytes(at..at + len as u64);
         bytes
-            .filter(|bytes| record::verifies(bytes, self.shared.log_id, at))
+            .filter(|bytes| record::verifies(bytes, self.segments.log_id, at))
             .and_then(|bytes| Record::new(Position(at), bytes))
             .ok_or_else(|| self.damaged())
     }
 }
 
-/// All durable records from a place on.
+/// Up to where a scan goes.
+#[derive(Clone, Copy)]
+pub(super) enum Limit<'a> {
+    /// What is durable when it gets there.
+    Durable(&'a AtomicU64),
+    Fixed(u64),
+}
+
+/// All records from a place on.
 pub(super) struct Scan<'a> {
     cursor: Result<Cursor<'a>, Option<ReadError>>,
+    limit: Limit<'a>,
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(shared: &'a Shared, from: Position) -> Self {
-        Self { cursor: Cursor::new(shared, from).map_err(Some) }
+    pub(super) fn new(segments: &'a Segments, from: Position, limit: Limit<'a>) -> Self {
+        Self { cursor: Cursor::new(segments, from).map_err(Some), limit }
     }
 }
 
@@ -106,8 +114,11 @@ impl Iterator for Scan<'_> {
             Ok(cursor) => cursor,
             Err(error) => return error.take().map(Err),
         };
-        let durable = cursor.shared.durable.load(Ordering::Acquire);
-        let found = cursor.step(durable).and_then(|step| match step {
+        let limit = match self.limit {
+            Limit::Durable(durable) => durable.load(Ordering::Acquire),
+            Limit::Fixed(end) => end,
+        };
+        let found = cursor.step(limit).and_then(|step| match step {
             Some((at, len)) => cursor.record(at, len).map(Some),
             None => Ok(None),
         });
@@ -121,11 +132,10 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// One record, verified.
-pub(super) fn read(shared: &Shared, position: Position) -> Result<Record, ReadError> {
+/// One record below `durable`, verified.
+pub(super) fn read(segments: &Segments, durable: u64, position: Position) -> Result<Record, ReadError> {
     let absent = || ReadError::Absent(position);
-    let durable = shared.durable.load(Ordering::Acquire);
-    let segment = shared.segment_at(position.0).ok_or_else(absent)?;
+    let segment = segments.at(position.0).ok_or_else(absent)?;
     let end = durable.min(segment.stable_end());
     if position.0 >= end || !position.0.is_multiple_of(8) || position.0 < segment.start() {
         return Err(absent());
@@ -133,7 +143,7 @@ pub(super) fn read(shared: &Shared, position: Position) -> Result<Record, ReadEr
     let len = segment.bytes(position.0..end).and_then(record::framed_len).ok_or_else(absent)?;
     let bytes = segment.owned_bytes(position.0..position.0 + len as u64).ok_or_else(absent)?;
     // Positions come from outside: one between two records does not verify, and damage looks the same here.
-    if !record::verifies(&bytes, shared.log_id, position.0) {
+    if !record::verifies(&bytes, segments.log_id, position.0) {
         return Err(absent());
     }
     Record::new(position, bytes).ok_or_else(absent)

@@ -7,6 +7,7 @@ use super::map::Map;
 use super::record::{u32_at, u64_at};
 use crate::storage::{Storage, StorageFile};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -18,7 +19,8 @@ pub(super) const DIR: &str = "commitlog";
 /// Bytes of a segment's own header.
 pub(super) const SEGMENT_HEADER: u64 = 64;
 const MAGIC: [u8; 8] = *b"TGSEGMNT";
-const UNFINISHED: &str = "next.tmp";
+/// Name of a segment that is being made.
+pub(super) const UNFINISHED: &str = "next.tmp";
 
 /// A segment that is complete on disk.
 pub(super) struct Segment {
@@ -149,6 +151,41 @@ impl Segment {
     pub(super) fn owned_bytes(self: &Arc<Self>, range: Range<u64>) -> Option<Bytes> {
         self.bytes(range.clone())?;
         Some(Bytes::from_owner(Slice { segment: Arc::clone(self), range }))
+    }
+}
+
+/// The segments that readers may look into, ascending.
+pub(super) struct Segments {
+    root: PathBuf,
+    pub(super) log_id: u64,
+    list: RwLock<Vec<Arc<Segment>>>,
+}
+
+impl Segments {
+    pub(super) fn new(root: PathBuf, log_id: u64, list: Vec<Arc<Segment>>) -> Self {
+        Self { root, log_id, list: RwLock::new(list) }
+    }
+
+    pub(super) fn push(&self, segment: Arc<Segment>) {
+        self.list.write().push(segment);
+    }
+
+    /// The segment in which a position lies; the end of the last one lies in it.
+    pub(super) fn at(&self, position: u64) -> Option<Arc<Segment>> {
+        let list = self.list.read();
+        let index = list.partition_point(|segment| segment.base <= position).checked_sub(1)?;
+        Some(Arc::clone(&list[index])).filter(|segment| position <= segment.end())
+    }
+
+    /// Those with bytes in a range of positions.
+    pub(super) fn overlapping(&self, range: Range<u64>) -> Vec<Arc<Segment>> {
+        let list = self.list.read();
+        list.iter().filter(|one| one.base < range.end && one.end() > range.start).cloned().collect()
+    }
+
+    /// File and byte of a position, for messages.
+    pub(super) fn place(&self, segment: &Segment, position: u64) -> (PathBuf, u64) {
+        (self.root.join(Segment::path_of(segment.base)), position - segment.base)
     }
 }
 

@@ -36,6 +36,17 @@ pub(super) struct Survey {
     pub(super) damages: Vec<Damage>,
 }
 
+impl Survey {
+    /// Is there anything but zeros after the end?
+    pub(super) fn has_torn_tail(&self, segments: &[Arc<Segment>]) -> bool {
+        segments.iter().any(|segment| {
+            let end = segment.base + segment.map.len() as u64;
+            let start = self.end.max(segment.start());
+            start < end && segment.bytes(start..end).is_some_and(|bytes| !is_zero(bytes))
+        })
+    }
+}
+
 /// Reads everything. `durable` is what the checkpoint knows; `clean`: nothing was written above it.
 pub(super) fn survey(
     segments: &[Arc<Segment>],

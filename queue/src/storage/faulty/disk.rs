@@ -49,7 +49,9 @@ enum Change {
 impl Change {
     fn folder(&self) -> Option<&Path> {
         match self {
-            Self::Created(path) | Self::Removed { path, .. } | Self::Renamed { to: path, .. } => path.parent(),
+            Self::Created(path) | Self::Removed { path, .. } | Self::Renamed { to: path, .. } => {
+                path.parent()
+            }
         }
     }
 }

@@ -214,7 +214,7 @@ impl Storage for Handle {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.alive()?;
+        drop(self.alive()?);
         super::DiskStorage::new(&self.storage.root)?.list(dir)
     }
 
