@@ -47,6 +47,15 @@ impl Buyers {
         position
     }
 
+    pub(super) fn get(&self, position: u32) -> Option<&Buyer> {
+        self.list.get(position)
+    }
+
+    /// Also the position of the next new one.
+    pub(super) fn len(&self) -> u32 {
+        self.list.len() as u32
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Buyer> {
         self.list.iter()
     }

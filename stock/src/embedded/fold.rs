@@ -100,12 +100,14 @@ pub enum FoldError {
 }
 
 impl<J: Journal> Ledger<J> {
-    /// Takes over one record of the journal, in log order, during the start; nothing is appended. `lsn` is what
-    /// `append` answered for it. All folded records count as durable, so what they return is available at once.
+    /// Takes over one record of the journal, in log order, during the start; nothing is appended. `lsn` is the
+    /// record's position: that of its first byte, or what `append` answered for it, so long as it is the same one
+    /// throughout. All folded records count as durable, so what they return is available at once.
     ///
-    /// A repeated record changes nothing; so do records that the restored snapshot covers.
+    /// A repeated record changes nothing; so do records below the cut of the restored snapshot.
     pub fn fold(&self, record: &Record<'_>, lsn: Lsn) -> Result<(), FoldError> {
-        if lsn <= self.restored && lsn.0 > 0 {
+        // The cut itself is where the next record begins, and where the last one ended, which is then a repeat.
+        if lsn < self.restored {
             return Ok(());
         }
         match record {

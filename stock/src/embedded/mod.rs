@@ -9,6 +9,7 @@
 //! fold.rs            the same changes, from the journal's records
 //! audit.rs           counters against a recount
 //! snapshot.rs        the whole ledger as a stream of bytes
+//! snapshot_ticket.rs one ticket of it
 //! snapshot_store.rs  snapshot files: written whole or not at all, the previous one kept
 //!
 //! sale.rs            one sale under its lock      spec.rs       what an operator fixed
@@ -42,6 +43,7 @@ mod sales;
 mod settle;
 mod snapshot;
 pub mod snapshot_store;
+mod snapshot_ticket;
 mod spec;
 mod ticket;
 mod transition;
