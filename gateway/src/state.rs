@@ -7,6 +7,7 @@ use crate::pipeline::{CoreDurable, DurableSignal, Journal, SettleQueue, TicketWa
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tidegate_queue::{Clock, Queue};
 use tidegate_stock::{Ledger, Lsn};
 
@@ -74,6 +75,9 @@ impl Stopping {
     }
 }
 
+/// Longest time a request waits for the disk before it is told "not known yet".
+pub const DURABLE_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// One core's view: the gateway, and this thread's place to wait for durability.
 pub struct Core {
     /// The gateway.
@@ -85,8 +89,12 @@ pub struct Core {
 }
 
 impl Core {
-    /// Nothing that `lsn` covers may be told before this completes. Cancel safe.
+    /// Nothing that `lsn` covers may be told before this completes. Bounded: a disk that takes longer than
+    /// [`DURABLE_WAIT_MAX`] makes the outcome [`Unknown`] to the client, not to the ledger. Cancel safe.
     pub async fn told(&self, lsn: Lsn) -> Result<(), Unknown> {
-        self.durable.wait(lsn).await
+        if self.durable.is_reached(lsn) {
+            return Ok(());
+        }
+        tokio::time::timeout(DURABLE_WAIT_MAX, self.durable.wait(lsn)).await.unwrap_or(Err(Unknown))
     }
 }

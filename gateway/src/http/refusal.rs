@@ -62,7 +62,7 @@ pub enum Refusal {
     },
     /// The journal took nothing: definitely not done.
     Journal(JournalError),
-    /// The record was handed to the log and its fate is unknown until a restart.
+    /// The record was handed to the log and is not known to be durable yet.
     Unknown {
         /// The ticket that it concerns.
         ticket: Option<TicketId>,
@@ -83,7 +83,7 @@ pub enum Refusal {
 
 /// Pause asked for where the log is full or behind.
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
-/// Pause asked for while the process must restart.
+/// Pause asked for while the disk is slow or the process must restart.
 const RESTART_RETRY: Duration = Duration::from_secs(2);
 
 impl Refusal {
@@ -179,7 +179,7 @@ impl Refusal {
             Self::Unknown { ticket } => {
                 let mut document = document().detail(
                     "the outcome is not known yet: repeat the request with the same Idempotency-Key, or ask \
-                     for the ticket, once the gateway is back",
+                     for the ticket",
                 );
                 document.ticket = ticket.map(|ticket| ProblemTicket::Id(ticket.to_string().into()));
                 with_retry_after(problem(&document), RESTART_RETRY)

@@ -5,23 +5,27 @@ use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Poll, Waker};
 use tidegate_queue::{Durable, Position, Queue};
 use tidegate_stock::Lsn;
+use tokio::sync::Notify;
 
-/// The log failed before the record was durable: its fate is unknown until the process has restarted.
+/// The record is not durable yet, and nobody may be told of it: the disk is slow, or the log failed and the
+/// process must restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the order log failed; what became of the order is known after a restart")]
+#[error("the order is not known to be on disk yet")]
 pub struct Unknown;
 
 /// What the log's listener touches: one slot a core.
 #[derive(Debug, Default)]
 pub struct DurableSignal {
     slots: Mutex<Vec<Arc<Slot>>>,
-    poisoned: std::sync::atomic::AtomicBool,
+    poisoned: AtomicBool,
+    failed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -45,9 +49,20 @@ impl DurableSignal {
         self.poisoned.load(Ordering::Acquire)
     }
 
+    /// Completes when the log fails: the process must then end, and fold what the disk holds at its next start.
+    /// Cancel safe.
+    pub async fn poisoned(&self) {
+        let mut failed = pin!(self.failed.notified());
+        failed.as_mut().enable();
+        if !self.is_poisoned() {
+            failed.await;
+        }
+    }
+
     fn on_event(&self, event: Durable) {
         if matches!(event, Durable::Poisoned(_)) {
             self.poisoned.store(true, Ordering::Release);
+            self.failed.notify_waiters();
         }
         // Pairs with the fence in `CoreDurable::wait`: either the waiter sees the new durable position, or
         // this sees the waiter.
@@ -109,12 +124,14 @@ impl CoreDurable {
         .await;
     }
 
-    /// Completes once everything below `lsn` is durable. Cancel safe.
+    /// Whether everything below `lsn` is durable.
+    pub fn is_reached(&self, lsn: Lsn) -> bool {
+        self.queue.durable() >= Position(lsn.0)
+    }
+
+    /// Completes once everything below `lsn` is durable, or the log has failed. Cancel safe.
     pub async fn wait(&self, lsn: Lsn) -> Result<(), Unknown> {
         let position = Position(lsn.0);
-        if self.queue.durable() >= position {
-            return Ok(());
-        }
         let mut place = Place { core: self, key: None };
         poll_fn(|cx| {
             place.register(position, cx.waker());

@@ -25,6 +25,7 @@ pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
 pub use journal::{Journal, to_wire, topics};
 pub use proposals::run_proposals;
-pub use recover::{RecoverError, recover_ledger};
+pub use recover::{RecoverError, Recovered, rebuild, recover_ledger};
 pub use settle::{SettleQueue, run_settle};
+pub use snapshots::ReadOnly;
 pub use watch::{TicketWatch, Watcher};

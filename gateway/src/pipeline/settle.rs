@@ -60,7 +60,7 @@ pub async fn run_settle(core: Rc<Core>) {
         let newest = Lsn(app.settle.newest.load(Ordering::Acquire));
         if newest > settled {
             // What is pushed while this waits is settled in the same round or wakes the next one.
-            if core.told(newest).await.is_err() {
+            if core.durable.wait(newest).await.is_err() {
                 return;
             }
             settled = newest;
