@@ -1,6 +1,7 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
 use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
+use crate::api::admin::{Rates, run_rates};
 use crate::config::{self, Config};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use tidegate_queue::storage::Storage;
 use tidegate_queue::{Clock, OpenError, Queue, StartFrom};
 use tokio::runtime::LocalOptions;
+use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 /// Long polls at once in a gateway; more are answered at once.
@@ -83,7 +85,12 @@ impl Gateway {
         );
         let (public_addr, inner_addr) = (public.addr, inner.addr);
         let settle = spawn_thread("tidegate-settle", app.clone(), threads, |core| async move {
-            tokio::join!(run_settle(core.clone()), run_proposals(core.clone()), snapshots::run(core));
+            tokio::join!(
+                run_settle(core.clone()),
+                run_proposals(core.clone()),
+                run_rates(core.clone()),
+                snapshots::run(core)
+            );
         })?;
         let mut cores = Vec::with_capacity(threads);
         for (index, (public, inner)) in public.listeners.into_iter().zip(inner.listeners).enumerate() {
@@ -129,8 +136,9 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
     queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
     let journal = Journal::new(queue.clone(), settle.clone());
-    let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
-    for sale in &config.sales {
+let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
+    // A sale that exists is the operator's: what the admin API changed since outlives a restart.
+    for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {
         ledger
             .put_sale(&sale.sale, &sale.spec, clock.now_ms())
             .map_err(|error| StartError::Sale { sale: sale.sale.clone(), why: error.to_string() })?;
@@ -144,6 +152,10 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
         quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, config.quota.clients_max))
     };
     Ok(App {
+        receives: Semaphore::new(config.queue.waiting_receives_max),
+        searches: Semaphore::new(1),
+        rates: Rates::default(),
+        started_at_ms: clock.now_ms(),
         clock,
         ledger,
         sales,

@@ -7,6 +7,7 @@
 //! admission/   the gates, one file each
 //! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
+//! metrics.rs   figures for Prometheus
 //! state.rs     what the parts share
 //! gateway.rs   start and shutdown
 //! cli/         the commands
@@ -17,11 +18,13 @@
 
 pub mod admission;
 pub mod api;
+pub mod cli;
 pub mod config;
 mod defects;
 pub mod gateway;
 pub mod http;
 pub mod listener;
+pub mod metrics;
 pub mod outcomes;
 pub mod pipeline;
 pub mod state;

@@ -1,6 +1,7 @@
 //! What the parts of a running gateway share: [`App`] by all threads, [`Core`] by the connections of one.
 
 use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
+use crate::api::admin::Rates;
 use crate::config::Config;
 use crate::outcomes::Outcomes;
 use crate::pipeline::{CoreDurable, DurableSignal, Journal, SettleQueue, TicketWatch, Unknown};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate_queue::{Clock, Queue};
 use tidegate_stock::{Ledger, Lsn};
+use tokio::sync::Semaphore;
 
 /// A running gateway.
 pub struct App {
@@ -41,6 +43,14 @@ pub struct App {
     pub connections: AtomicUsize,
     /// Event streams open.
     pub streams: AtomicUsize,
+    /// Places for receives that wait.
+    pub receives: Semaphore,
+    /// Turns to search the log for a key.
+    pub searches: Semaphore,
+    /// Messages a second by topic and group.
+    pub rates: Rates,
+    /// When this gateway started, Unix ms.
+    pub started_at_ms: u64,
     /// Set once: stop accepting, end long polls, drain.
     pub stopping: Stopping,
 }

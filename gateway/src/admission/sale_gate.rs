@@ -4,6 +4,7 @@ use super::winners::Winners;
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_stock::{Epoch, SaleSpec, SaleSwitch, SaleView, Window};
@@ -119,6 +120,8 @@ impl SoldOutFlag {
 #[derive(Debug, Default)]
 pub struct SaleGates {
     by_name: ArcSwap<HashMap<Arc<str>, Arc<SaleGate>, RandomState>>,
+    /// Held from reading the ledger to changing the gate, so that of two changes the newer one stays.
+    taking_over: Mutex<()>,
 }
 
 impl SaleGates {
@@ -130,6 +133,14 @@ impl SaleGates {
     /// All of them.
     pub fn all(&self) -> Vec<Arc<SaleGate>> {
         self.by_name.load().values().cloned().collect()
+    }
+
+    /// Reads a sale from the ledger and takes it over. Calls are one after the other.
+    pub fn take_over(&self, read: impl FnOnce() -> Option<SaleView>) {
+        let _turn = self.taking_over.lock();
+        if let Some(view) = read() {
+            self.put(&view);
+        }
     }
 
     /// Adds a sale, or takes over what changed.

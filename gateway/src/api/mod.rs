@@ -5,11 +5,15 @@
 //! orders.rs    POST orders: the gates in order, the reservation, the answer
 //! tickets.rs   tickets: look-up, long poll, event stream
 //! sales.rs     what a buyer sees of a sale
-//! inner.rs     routes of the inner listener
+//! inner.rs     routes of the inner listener, and who may take them
+//! worker/      messages, leases, ticket transitions
+//! admin/       sales, audit, figures, health
 //! ```
 
+pub(crate) mod admin;
 pub mod inner;
 mod orders;
 pub mod public;
 mod sales;
 mod tickets;
+mod worker;

@@ -17,6 +17,11 @@ use tidegate_stock::SaleSpec;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const PAGE: u64 = 4 * KIB;
+/// Of one sale, as the ledger counts.
+const UNITS_MAX: u64 = 1 << 53;
+/// The ledger keeps an order deadline in 32 bits: 49 days.
+const ORDER_DEADLINE_MS_MAX: u64 = u32::MAX as u64;
 /// A year: no wait of a sale is longer.
 const WAIT_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
 const RATE_MAX: u64 = 100_000_000;
@@ -90,12 +95,22 @@ fn data(root: &mut Section<'_, '_>) -> Data {
     let data = Data {
         dir,
         flush: if is_async { Durability::Async { interval_ms } } else { Durability::Sync },
-        segment_bytes: section.number("segment_bytes", 64 * MIB, 64 * KIB..=16 * GIB, "bytes"),
+        segment_bytes: segment_bytes(&mut section),
         pending_bytes_max: section.number("pending_bytes_max", 64 * MIB, 64 * KIB..=16 * GIB, "bytes"),
         snapshot_bytes: section.number("snapshot_bytes", 64 * MIB, 64 * KIB..=1024 * GIB, "bytes"),
     };
     section.finish();
     data
+}
+
+fn segment_bytes(section: &mut Section<'_, '_>) -> u64 {
+    let bytes = section.number("segment_bytes", 64 * MIB, 64 * KIB..=16 * GIB, "bytes");
+    if !bytes.is_multiple_of(PAGE) {
+        let place = section.place_of("segment_bytes");
+        let help = Some(format!("for example {} bytes", bytes.next_multiple_of(PAGE)));
+        section.problem(place, "segment_bytes", format!("{bytes} is no multiple of {PAGE} bytes"), help);
+    }
+    bytes
 }
 
 fn ledger(root: &mut Section<'_, '_>) -> LedgerKind {
@@ -239,7 +254,7 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
     let spec = SaleSpec {
         item: required(section, "item").0,
         title: section.text_or("title", None).map(|(text, _)| text),
-        stock: section.number_or("stock", None, 0..=u64::from(u32::MAX), "units").unwrap_or_else(|| {
+        stock: section.number_or("stock", None, 0..=UNITS_MAX, "units").unwrap_or_else(|| {
             if !section.has("stock") {
                 section.problem(Place::Whole, "stock", "is missing in a [[sale]]", None);
             }
@@ -249,7 +264,7 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
         quantity_max: section.number("quantity_max", 1, 1..=u64::from(u32::MAX), "units") as u32,
         opens_at_ms: section.number_or("opens_at_ms", None, 0..=u64::MAX, "ms since 1970"),
         closes_at_ms: section.number_or("closes_at_ms", None, 0..=u64::MAX, "ms since 1970"),
-        order_deadline_ms: section.number("order_deadline_ms", 30_000, 1..=WAIT_MS_MAX, "ms"),
+        order_deadline_ms: section.number("order_deadline_ms", 30_000, 1..=ORDER_DEADLINE_MS_MAX, "ms"),
         pay_window_ms: section.number("pay_window_ms", 900_000, 1..=WAIT_MS_MAX, "ms"),
         weight: section.number("weight", 1, 1..=1_000_000, "") as u32,
         requires_pass: section.flag("requires_pass", false),

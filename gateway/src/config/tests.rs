@@ -119,6 +119,14 @@ fn unknown_keys_of_nested_tables_are_told() {
 }
 
 #[test]
+fn a_segment_is_whole_pages() {
+    assert_eq!(
+        one("[data]\nsegment_bytes = 100_000\n", &[]),
+        "t.toml:2:17: data.segment_bytes: 100000 is no multiple of 4096 bytes; for example 102400 bytes"
+    );
+}
+
+#[test]
 fn redis_is_refused_by_name() {
     let problem = one("[ledger]\nkind = \"redis\"\n[ledger.redis]\nurl = \"redis://h\"", &[]);
     assert_eq!(

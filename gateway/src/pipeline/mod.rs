@@ -26,6 +26,7 @@ pub use fold::{FoldFailure, Folded, fold_ledger};
 pub use journal::{Journal, to_wire, topics};
 pub use proposals::run_proposals;
 pub use recover::{RecoverError, Recovered, rebuild, recover_ledger};
+pub(crate) use settle::settle_durable;
 pub use settle::{SettleQueue, run_settle};
 pub use snapshots::ReadOnly;
 pub use watch::{TicketWatch, Watcher};

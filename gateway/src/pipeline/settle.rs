@@ -75,6 +75,11 @@ pub async fn run_settle(core: Rc<Core>) {
     }
 }
 
+/// Does at once what the settle thread would do next: returned and restocked units are for sale afterwards.
+pub(crate) fn settle_durable(app: &App) {
+    settle(app, &mut Vec::new());
+}
+
 fn settle(app: &App, changed: &mut Vec<TicketId>) {
     let durable = Lsn(app.queue.durable().0);
     for reopened in app.ledger.settle(durable) {

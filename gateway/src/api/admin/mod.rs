@@ -1,0 +1,29 @@
+//! The admin API: sales, audit, figures, dead letters, health, and a page for people.
+//!
+//! ```text
+//! sales.rs         create, change, open, close, restock
+//! audit.rs         the counters against a recount of the tickets
+//! figures.rs       topics and groups; the rates are in `rates.rs`
+//! rates.rs         messages a second, of late
+//! dead_letters.rs  what no worker could deal with, and its second chance
+//! health.rs        alive, ready, which gateways there are
+//! dashboard.rs     one page that shows sales and topics
+//! ```
+
+mod audit;
+mod dashboard;
+mod dead_letters;
+mod figures;
+mod health;
+mod rates;
+mod sales;
+
+pub(super) use audit::{audit_all, audit_sale};
+pub(super) use dashboard::dashboard;
+pub(super) use dead_letters::{dead_letters, redrive};
+pub(super) use figures::list_topics;
+pub(super) use health::{gateways, healthz, readyz};
+pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
+
+pub(crate) use audit::audit_object;
+pub use rates::{Rates, run_rates};

@@ -1,0 +1,171 @@
+//! Sales as operators see and change them. Every call may be repeated.
+
+use crate::api::sales::state;
+use crate::http::{Answer, Refusal, answer, request};
+use crate::pipeline::settle_durable;
+use crate::state::{App, Core};
+use http::StatusCode;
+use serde::Deserialize;
+use std::borrow::Cow;
+use tidegate_client::wire::{PutSale, Restock, Sale, SaleList, SaleState};
+use tidegate_stock::{Lsn, SalePut, SaleSpec, SaleView};
+
+/// Bytes of a restock id.
+const RESTOCK_ID_BYTES_MAX: usize = 128;
+/// Longest pay window: a year.
+const PAY_WINDOW_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// Bytes of item, title and limit group.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Which way to switch a sale by hand.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) enum Switch {
+    Open,
+    Close,
+}
+
+/// A body without fields: nothing, or an empty object.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// `PUT /v1/sales/{sale}`
+pub(in crate::api) async fn put_sale(core: &Core, sale: &str, body: &[u8]) -> Result<Answer, Refusal> {
+    let spec = spec(request::parse_json(body)?)?;
+    let (view, put) = core.app.ledger.put_sale(sale, &spec, core.app.clock.now_ms())?;
+    let status = match put {
+        SalePut::Created => StatusCode::CREATED,
+        SalePut::Changed | SalePut::Unchanged => StatusCode::OK,
+    };
+    changed(core, sale, view.lsn, status).await
+}
+
+/// `POST /v1/sales/{sale}/open` and `/close`
+pub(in crate::api) async fn switch_sale(
+    core: &Core,
+    sale: &str,
+    switch: Switch,
+    body: &[u8],
+) -> Result<Answer, Refusal> {
+    if !body.is_empty() {
+        request::parse_json::<Nothing>(body)?;
+    }
+    let now_ms = core.app.clock.now_ms();
+    let view = match switch {
+        Switch::Open => core.app.ledger.open_sale(sale, now_ms)?,
+        Switch::Close => core.app.ledger.close_sale(sale, now_ms)?,
+    };
+    changed(core, sale, view.lsn, StatusCode::OK).await
+}
+
+/// `POST /v1/sales/{sale}/restock`
+pub(in crate::api) async fn restock(core: &Core, sale: &str, body: &[u8]) -> Result<Answer, Refusal> {
+    let asked: Restock = request::parse_json(body)?;
+    if asked.restock_id.is_empty() || asked.restock_id.len() > RESTOCK_ID_BYTES_MAX {
+        let why = format!("`restock_id` must have 1 to {RESTOCK_ID_BYTES_MAX} bytes");
+        return Err(Refusal::BadRequest(why.into()));
+    }
+    let view = core.app.ledger.restock(sale, &asked.restock_id, asked.quantity, core.app.clock.now_ms())?;
+    changed(core, sale, view.lsn, StatusCode::OK).await
+}
+
+/// `GET /v1/sales/{sale}`
+pub(in crate::api) async fn get_sale(core: &Core, sale: &str) -> Result<Answer, Refusal> {
+    tell(core, sale, StatusCode::OK).await
+}
+
+/// `GET /v1/sales`
+pub(in crate::api) async fn list_sales(core: &Core) -> Result<Answer, Refusal> {
+    let views = core.app.ledger.sales();
+    told(core, views.iter().map(|view| view.lsn).max().unwrap_or_default()).await?;
+    let mut sales: Vec<Sale<'_>> = views.iter().map(|view| sale_object(&core.app, view)).collect();
+    sales.sort_by(|a, b| a.sale.cmp(&b.sale));
+    Ok(answer::json(StatusCode::OK, &SaleList { sales }))
+}
+
+/// Once the change is durable the gates take it over, and it is told.
+async fn changed(core: &Core, sale: &str, lsn: Lsn, status: StatusCode) -> Result<Answer, Refusal> {
+    told(core, lsn).await?;
+    // Restocked units are for sale from here on, not from whenever the settle thread comes round.
+    settle_durable(&core.app);
+    core.app.sales.take_over(|| core.app.ledger.sale(sale));
+    tell(core, sale, status).await
+}
+
+async fn tell(core: &Core, sale: &str, status: StatusCode) -> Result<Answer, Refusal> {
+    let view = core.app.ledger.sale(sale).ok_or(Refusal::SaleNotFound)?;
+    told(core, view.lsn).await?;
+    Ok(answer::json(status, &sale_object(&core.app, &view)))
+}
+
+async fn told(core: &Core, lsn: Lsn) -> Result<(), Refusal> {
+    core.told(lsn).await.map_err(|_| Refusal::Unknown { ticket: None })
+}
+
+/// What only the interface asks of a sale; what the ledger needs it checks itself.
+fn spec(asked: PutSale) -> Result<SaleSpec, Refusal> {
+    let bad = |why: String| Err(Refusal::BadRequest(why.into()));
+    if asked.requires_pass {
+        return bad("`requires_pass`: purchase passes are not in this version".to_owned());
+    }
+    let texts = [
+        ("item", Some(&asked.item)),
+        ("title", asked.title.as_ref()),
+        ("limit_group", asked.limit_group.as_ref()),
+    ];
+    for (field, text) in texts {
+        if text.is_some_and(|text| text.is_empty() || text.len() > TEXT_BYTES_MAX) {
+            return bad(format!("`{field}` must have 1 to {TEXT_BYTES_MAX} bytes"));
+        }
+    }
+    if asked.pay_window_ms > PAY_WINDOW_MS_MAX {
+        return bad(format!("`pay_window_ms` must be at most {PAY_WINDOW_MS_MAX} (a year)"));
+    }
+    if asked.weight == 0 {
+        return bad("`weight` must be at least 1".to_owned());
+    }
+    Ok(SaleSpec {
+        item: asked.item,
+        title: asked.title,
+        stock: asked.stock,
+        per_buyer_limit: asked.per_buyer_limit,
+        quantity_max: asked.quantity_max,
+        opens_at_ms: asked.opens_at_ms,
+        closes_at_ms: asked.closes_at_ms,
+        order_deadline_ms: asked.order_deadline_ms,
+        pay_window_ms: asked.pay_window_ms,
+        weight: asked.weight,
+        requires_pass: asked.requires_pass,
+        limit_group: asked.limit_group,
+        limit_counts_released: asked.limit_counts_released,
+    })
+}
+
+fn sale_object<'v>(app: &App, view: &'v SaleView) -> Sale<'v> {
+    // A sale whose first record is not durable yet has no gate: it is told as buyers meet it, not there.
+    let state =
+        app.sales.find(&view.sale).map_or(SaleState::Upcoming, |gate| state(&gate, app.clock.now_ms()));
+    let SaleView { spec, stock, .. } = view;
+    Sale {
+        sale: Cow::Borrowed(&view.sale),
+        item: Cow::Borrowed(&spec.item),
+        title: spec.title.as_deref().map(Cow::Borrowed),
+        state,
+        per_buyer_limit: spec.per_buyer_limit,
+        quantity_max: spec.quantity_max,
+        opens_at_ms: spec.opens_at_ms,
+        closes_at_ms: spec.closes_at_ms,
+        order_deadline_ms: spec.order_deadline_ms,
+        pay_window_ms: spec.pay_window_ms,
+        weight: spec.weight,
+        requires_pass: spec.requires_pass,
+        limit_group: spec.limit_group.as_deref().map(Cow::Borrowed),
+        limit_counts_released: spec.limit_counts_released,
+        initial: stock.initial,
+        restocked: stock.restocked,
+        available: stock.available,
+        held: stock.held,
+        sold: stock.sold,
+        returned: stock.returned,
+    }
+}

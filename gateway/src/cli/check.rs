@@ -1,0 +1,25 @@
+//! `tidegate check`: every mistake of a configuration at once.
+
+use super::Failure;
+use crate::config::Config;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration to check, with the overrides of this environment
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(Some(&args.config), super::environment()).map_err(Failure::Config)?;
+    println!(
+        "{} is good: public {}, inner {}, data {}, {} sale(s)",
+        args.config.display(),
+        config.listen.public,
+        config.listen.inner,
+        config.data.dir.display(),
+        config.sales.len()
+    );
+    Ok(())
+}

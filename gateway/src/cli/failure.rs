@@ -1,0 +1,46 @@
+//! Why a command failed. One line each for people, on standard error: what, why, what to do.
+
+use crate::config::ConfigProblem;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// A failed command.
+#[derive(Debug)]
+pub enum Failure {
+    /// It ran, and the answer is no.
+    No(String),
+    /// Wrong usage.
+    Usage(String),
+    /// The configuration has errors.
+    Config(Vec<ConfigProblem>),
+    /// What it needs is not there, or in use.
+    Start(String),
+}
+
+impl Failure {
+    /// What it needs is not there.
+    pub fn start(why: impl Display) -> Self {
+        Self::Start(why.to_string())
+    }
+
+    /// Prints it.
+    pub fn print(&self) {
+        match self {
+            Self::No(why) | Self::Usage(why) | Self::Start(why) => eprintln!("error: {why}"),
+            Self::Config(problems) => {
+                for problem in problems {
+                    eprintln!("error: {problem}");
+                }
+            }
+        }
+    }
+
+    /// As documented in `--help`.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::No(_) => 1,
+            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Start(_) => 3,
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! The commands. Each reads its arguments, calls the library, prints, and answers an exit code; what a command
+//! does is in its own file, nothing here knows of HTTP or logs.
+//!
+//! ```text
+//! serve.rs    run the gateway until a signal
+//! check.rs    validate a configuration
+//! audit.rs    offline: rebuild the ledger from a log and check its identities
+//! log.rs      offline: dump or verify a log
+//! sale.rs     sales of a running gateway, over its admin API
+//! failure.rs  why a command failed, in one line, with its exit code
+//! table.rs    columns for a terminal
+//! ```
+
+mod check;
+mod failure;
+mod serve;
+mod table;
+
+pub use failure::Failure;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Shown under `--help`.
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  the command ran and the answer is no: an audit does not hold, a log is damaged, the gateway refused
+  2  wrong usage, or a configuration with errors
+  3  could not start or reach what it needs: a port or data folder in use, a damaged log, no gateway there
+
+Every key of the configuration is documented in config/tidegate.toml; TIDEGATE__SECTION__KEY in the
+environment overrides it.";
+
+/// A flash-sale gateway with an integrated, durable order queue.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway; SIGTERM and SIGINT drain and end it
+    Serve(serve::Args),
+    /// Tell every mistake of a configuration at once
+    Check(check::Args),
+}
+
+/// Runs the command of the process's arguments.
+pub fn run() -> ExitCode {
+    // Wrong usage ends in here with exit code 2, help and version with 0.
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}
+
+/// The process's environment; variables that are no text cannot be ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! `tidegate serve`: start, wait for a signal, drain.
+
+use super::Failure;
+use crate::Gateway;
+use crate::config::{Config, LogFormat, LogSettings};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tidegate_queue::SystemClock;
+use tidegate_queue::storage::DiskStorage;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration; without it every key has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(args.config.as_deref(), super::environment()).map_err(Failure::Config)?;
+    write_log_to_stderr(&config.log);
+    let storage = DiskStorage::new(&config.data.dir).map_err(|error| {
+        let dir = config.data.dir.display();
+        Failure::Start(format!(
+            "cannot use the data folder {dir}: {error}; change [data] dir, or its permissions"
+        ))
+    })?;
+    let signals =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+    // Registered before the doors open, so that an early SIGTERM drains instead of killing.
+    let mut listener = Signals::register(&signals).map_err(Failure::start)?;
+    let gateway =
+        Gateway::start(config, Arc::new(storage), Arc::new(SystemClock::new())).map_err(Failure::start)?;
+    // For people and scripts: with port 0 this is how one learns the ports.
+    println!(
+        "tidegate listens: public http://{} inner http://{}",
+        gateway.public_addr(),
+        gateway.inner_addr()
+    );
+    let name = signals.block_on(listener.end());
+    info!(signal = name, "shutting down");
+    gateway.shutdown().map_err(|error| {
+        Failure::Start(format!("the log could not be closed: {error}; the next start recovers it"))
+    })?;
+    info!("gateway is closed");
+    Ok(())
+}
+
+fn write_log_to_stderr(settings: &LogSettings) {
+    let filter = EnvFilter::new(&settings.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber of the same process (tests) is not an error.
+    let _ = match settings.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+/// The signals of a service.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn register(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+        let _entered = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the signal to end.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => warn!("SIGHUP: reloading is not in this version; restart to change the configuration"),
+            }
+        }
+    }
+}

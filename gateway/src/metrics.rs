@@ -1,0 +1,152 @@
+//! `GET /metrics`: figures for Prometheus, read from where they live at the moment of the scrape.
+
+use crate::http::{Answer, answer};
+use crate::state::App;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::HeaderValue;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// The answer to a scrape.
+pub fn answer(app: &Arc<App>) -> Answer {
+    let mut registry = Registry::with_prefix("tidegate");
+    registry.register_collector(Box::new(Figures(app.clone())));
+    let mut page = String::with_capacity(4096);
+    match text::encode(&mut page, &registry) {
+        Ok(()) => answer::raw(StatusCode::OK, OPEN_METRICS, Bytes::from(page)),
+        // Writing to a `String` does not fail.
+        Err(fmt::Error) => answer::plain(tidegate_client::wire::ProblemType::Internal),
+    }
+}
+
+struct Figures(Arc<App>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+/// One figure with its labels.
+type Sample<L> = (L, u64);
+
+impl Collector for Figures {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let app = &*self.0;
+        self.outcomes(&mut to)?;
+        self.sales(&mut to)?;
+        self.topics(&mut to)?;
+        let connections = app.connections.load(Ordering::Relaxed) as u64;
+        gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
+        gauge(&mut to, "live_tickets", "Tickets that are not at their end", app.ledger.live_tickets())?;
+        let poisoned = u64::from(app.durable.is_poisoned());
+        gauge(&mut to, "log_failed", "1 when the log has failed and the process must restart", poisoned)?;
+        let (end, durable) = (app.queue.end().0, app.queue.durable().0);
+        counter(&mut to, "log", "Position of the log's end", Some(&Unit::Bytes), durable)?;
+        gauge(&mut to, "log_pending_bytes", "Accepted and not durable yet", end.saturating_sub(durable))
+    }
+}
+
+impl Figures {
+    fn outcomes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric =
+            to.encode_descriptor("requests", "Answers to buyers by outcome", None, MetricType::Counter)?;
+        for (outcome, count) in self.0.outcomes.totals() {
+            metric
+                .encode_family(&[("outcome", outcome)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn sales(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sales = self.0.ledger.sales();
+        let units: Vec<Sample<[(&str, &str); 2]>> = sales
+            .iter()
+            .flat_map(|view| {
+                let stock = &view.stock;
+                [("available", stock.available), ("held", stock.held), ("sold", stock.sold)]
+                    .map(|(state, units)| ([("sale", &*view.sale), ("state", state)], units))
+            })
+            .collect();
+        let mut metric =
+            to.encode_descriptor("stock_units", "Units of a sale by state", None, MetricType::Gauge)?;
+        for (labels, count) in &units {
+            metric.encode_family(labels)?.encode_gauge(count)?;
+        }
+        let mut metric =
+            to.encode_descriptor("stock_returned_units", "Units that came back", None, MetricType::Counter)?;
+        for view in &sales {
+            let labels = [("sale", &*view.sale)];
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&view.stock.returned, None)?;
+        }
+        Ok(())
+    }
+
+    fn topics(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let topics = self.0.queue.stats();
+        let mut metric =
+            to.encode_descriptor("topic_appended_messages", "Messages appended", None, MetricType::Counter)?;
+        for topic in &topics {
+            let labels = [("topic", &*topic.topic)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&topic.appended, None)?;
+        }
+        type Read = fn(&tidegate_queue::GroupStats) -> u64;
+        let counters: [(&str, &str, Read); 2] = [
+            ("group_acked_messages", "Messages acknowledged", |group| group.acked),
+            ("group_delivered_messages", "Messages delivered, redeliveries included", |group| {
+                group.delivered
+            }),
+        ];
+        let gauges: [(&str, &str, Read); 4] = [
+            ("group_backlog_messages", "Messages not settled yet", |group| group.backlog),
+            ("group_leased_messages", "Messages under lease", |group| group.leased),
+            ("group_dead_letters", "Dead letters kept", |group| group.dead_letters),
+            ("group_oldest_age_ms", "Age of the oldest message not settled yet", |group| group.oldest_age_ms),
+        ];
+        let groups = || {
+            topics.iter().flat_map(|topic| {
+                topic.groups.iter().map(|group| ([("topic", &*topic.topic), ("group", &*group.group)], group))
+            })
+        };
+        for (name, help, read) in counters {
+            let mut metric = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (labels, group) in groups() {
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&read(group), None)?;
+            }
+        }
+        for (name, help, read) in gauges {
+            let mut metric = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (labels, group) in groups() {
+                metric.encode_family(&labels)?.encode_gauge(&read(group))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn counter(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    to.encode_descriptor(name, help, unit, MetricType::Counter)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
