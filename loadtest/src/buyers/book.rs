@@ -1,0 +1,80 @@
+//! The buyers' own book: which ticket each key was answered with, and every state they were told.
+
+use super::answer::TicketAnswer;
+use super::errand::Order;
+use super::tally::Outcome;
+use crate::clock::Micros;
+use crate::evidence::{BuyersSaw, KeyConflict, Sighting, TicketId, Told};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+/// Undocumented answers kept for the report; the rest is only counted.
+const UNDOCUMENTED_MAX: usize = 5;
+/// Conflicts kept; one is enough to fail.
+const CONFLICTS_MAX: usize = 100;
+
+#[derive(Default)]
+pub(crate) struct Book {
+    saw: BuyersSaw,
+    by_key: HashMap<(u32, u8), TicketId>,
+}
+
+impl Book {
+    /// A 202.
+    pub(crate) fn told(&mut self, order: Order, answer: TicketAnswer, now_us: Micros) -> Outcome {
+        match self.by_key.entry((order.buyer, order.key)) {
+            Entry::Vacant(entry) => {
+                entry.insert(answer.ticket);
+            }
+            Entry::Occupied(entry) if *entry.get() != answer.ticket => {
+                if self.saw.key_conflicts.len() < CONFLICTS_MAX {
+                    let (first, second) = (*entry.get(), answer.ticket);
+                    self.saw.key_conflicts.push(KeyConflict { buyer: order.buyer, key: order.key, first, second });
+                }
+            }
+            Entry::Occupied(_) => {}
+        }
+        let sighting = Sighting { status: answer.status, version: answer.version, at_us: now_us };
+        let Some(told) = self.saw.tickets.get_mut(&answer.ticket) else {
+            let told = Told {
+                buyer: order.buyer,
+                key: order.key,
+                quantity: answer.quantity,
+                asked_us: order.asked_us,
+                told_us: now_us,
+                times: 1,
+                seen: vec![sighting],
+            };
+            self.saw.tickets.insert(answer.ticket, told);
+            return Outcome::Won;
+        };
+        if (told.buyer, told.key) != (order.buyer, order.key) && self.saw.shared_tickets.len() < CONFLICTS_MAX {
+            self.saw.shared_tickets.push((order.buyer, answer.ticket));
+        }
+        told.times += 1;
+        told.see(sighting);
+        Outcome::WonRepeat
+    }
+
+    /// A poll's answer.
+    pub(crate) fn polled(&mut self, answer: TicketAnswer, now_us: Micros) {
+        if let Some(told) = self.saw.tickets.get_mut(&answer.ticket) {
+            told.see(Sighting { status: answer.status, version: answer.version, at_us: now_us });
+        }
+    }
+
+    pub(crate) fn undocumented(&mut self, what: &str) {
+        self.saw.undocumented_count += 1;
+        if self.saw.undocumented.len() < UNDOCUMENTED_MAX {
+            self.saw.undocumented.push(what.to_owned());
+        }
+    }
+
+    pub(crate) fn unresolved(&mut self) {
+        self.saw.unresolved += 1;
+    }
+
+    pub(crate) fn into_seen(self) -> BuyersSaw {
+        self.saw
+    }
+}

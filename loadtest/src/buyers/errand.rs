@@ -1,0 +1,54 @@
+//! What a buyer wants done, and when it is due.
+
+use crate::clock::Micros;
+use crate::evidence::TicketId;
+use std::cmp::Ordering;
+
+/// An order request, one of a chain that ends with a definite answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) buyer: u32,
+    /// Index of the idempotency key.
+    pub(crate) key: u8,
+    /// The first request of the chain was due at.
+    pub(crate) asked_us: Micros,
+    /// Requests of the chain so far that got no definite answer.
+    pub(crate) tries: u16,
+    /// The buyer holds the ticket and asks again, to see the same one.
+    pub(crate) again: bool,
+}
+
+/// A long poll of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Follow {
+    pub(crate) ticket: TicketId,
+    pub(crate) buyer: u32,
+    /// Wait for a version past this one.
+    pub(crate) version: u32,
+}
+
+/// Either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    Order(Order),
+    Follow(Follow),
+}
+
+/// An errand with its instant; ordered so that a max-heap gives the earliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) at_us: Micros,
+    pub(crate) errand: Errand,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at_us.cmp(&self.at_us)
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
