@@ -23,6 +23,7 @@ mod evidence;
 mod scenario;
 mod schedule;
 mod seeded;
+mod verdict;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@
 //! engine.rs       one generator thread: calendar, connections
 //! tally.rs        counts and latency histograms
 //! book.rs         tickets told, conflicts
+//! look.rs         every ticket's state, asked when all is over
 //! ```
 //! Buyers have no memory of their own beyond their errand in hand and, for winners, the ticket: a run of 10⁶
 //! buyers costs no more than one of 10³ but for its winners.
@@ -18,9 +19,11 @@ mod book;
 mod connection;
 mod engine;
 mod errand;
+mod look;
 mod next_step;
 mod ready;
 mod tally;
 
 pub(crate) use engine::{Crowd, Live, buyer_index, buyer_name};
+pub(crate) use look::look;
 pub(crate) use tally::{Outcome, Tally};

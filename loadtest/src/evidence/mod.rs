@@ -40,6 +40,8 @@ pub(crate) struct Evidence {
     /// Each ticket that anyone heard of, asked for once more at the very end.
     pub(crate) last_look: Table<LastLook>,
     pub(crate) audit: Result<Audit, String>,
+    /// One past the newest offset of each queue of `orders` before this run.
+    pub(crate) offsets_before: Vec<(u32, u64)>,
     /// What group `order-workers` did not deliver, by the gateway's own account.
     pub(crate) offsets: Result<GroupOffsets, String>,
     pub(crate) tokens: Option<Tokens>,

@@ -1,0 +1,140 @@
+//! Delivery to workers: not too late, not after an ack, and nothing left out.
+
+use super::dossier::{CLOCK_SKEW_MS, Dossier};
+use super::{Findings, Invariant};
+use crate::evidence::{AckSeen, Delivery, KillSeen};
+use hashbrown::{HashMap, HashSet};
+use tidegate_client::wire::TicketStatus;
+
+/// A delivery that left the gateway in time may be read by a busy worker this much later. Only for answers to a
+/// receive that was sent before the deadline; one that was sent after it gets no allowance but clock skew.
+const TRANSIT_MS: u64 = 250;
+/// Acks reach the disk at this interval (`ack_sync_ms`), so a kill may take back the last ones; plus transit.
+const ACK_SYNC_US: u64 = 200_000 + 50_000;
+
+/// No order reached a worker at or after its deadline, nor after the event that told of its drop.
+pub(super) fn no_late_delivery(dossier: &Dossier<'_>) -> Invariant {
+    let mut findings = Findings::default();
+    let mut in_allowance = 0u64;
+    let deliveries = &dossier.evidence.workers.deliveries;
+    for delivery in deliveries {
+        let ticket = delivery.ticket;
+        let (asked_ms, received_ms) = (dossier.wall_ms(delivery.asked_us), dossier.wall_ms(delivery.received_us));
+        let late_ms = received_ms.saturating_sub(delivery.deadline_ms);
+        if asked_ms >= delivery.deadline_ms + CLOCK_SKEW_MS || late_ms >= TRANSIT_MS {
+            findings.add(|| format!("ticket {ticket} was delivered {late_ms} ms after its deadline"));
+        } else if received_ms >= delivery.deadline_ms {
+            in_allowance += 1;
+        }
+        let dropped = dossier.files.get(&ticket).and_then(|file| {
+            file.transitions.iter().find(|event| event.to == TicketStatus::Dropped).map(|event| event.at_ms)
+        });
+        if let Some(at_ms) = dropped.filter(|at_ms| asked_ms >= at_ms + CLOCK_SKEW_MS) {
+            let after_ms = asked_ms - at_ms;
+            findings.add(|| format!("ticket {ticket} was asked for {after_ms} ms after its drop, and delivered"));
+        }
+    }
+    let mut compared = format!("{} deliveries, all before their deadline", deliveries.len());
+    if in_allowance > 0 {
+        compared += &format!(" ({in_allowance} read within {TRANSIT_MS} ms after it)");
+    }
+    findings.judge("no_late_delivery", compared)
+}
+
+/// A message whose ack was answered `ok` is not delivered again.
+pub(super) fn acked_not_redelivered(dossier: &Dossier<'_>) -> Invariant {
+    let mut findings = Findings::default();
+    let evidence = dossier.evidence;
+    let mut by_message: HashMap<(u32, u64), Vec<&Delivery>> = HashMap::new();
+    for delivery in &evidence.workers.deliveries {
+        by_message.entry((delivery.queue, delivery.offset)).or_default().push(delivery);
+    }
+    let (mut acked, mut excused) = (0u64, 0u64);
+    for ((queue, offset), deliveries) in &by_message {
+        let Some(acked_us) = deliveries.iter().filter_map(|delivery| delivery.acked_us()).min() else { continue };
+        acked += 1;
+        for again in deliveries.iter().filter(|delivery| delivery.received_us > acked_us) {
+            if evidence.kills.iter().any(|kill| takes_back(kill, acked_us, again.received_us)) {
+                excused += 1;
+                continue;
+            }
+            let after_ms = (again.received_us - acked_us) / 1_000;
+            findings.add(|| {
+                format!(
+                    "message {queue}/{offset} (ticket {}) was delivered again {after_ms} ms after its ack",
+                    again.ticket
+                )
+            });
+        }
+    }
+    let mut compared = format!("{acked} messages acked, none delivered again");
+    if excused > 0 {
+        compared = format!(
+            "{acked} messages acked; {excused} delivered again after a kill within {} ms of their ack",
+            ACK_SYNC_US / 1_000
+        );
+    }
+    findings.judge("acked_not_redelivered", compared)
+}
+
+/// The kill came before the ack had to be on disk.
+fn takes_back(kill: &KillSeen, acked_us: u64, again_us: u64) -> bool {
+    acked_us + ACK_SYNC_US >= kill.at_us && acked_us <= kill.ready_us && again_us >= kill.at_us
+}
+
+/// Every offset of `orders` was delivered to a worker, or accounted for: and no more is accounted for than tickets
+/// ended without a worker.
+pub(super) fn no_lost_message(dossier: &Dossier<'_>) -> Invariant {
+    let mut findings = Findings::default();
+    let evidence = dossier.evidence;
+    let offsets = match &evidence.offsets {
+        Ok(offsets) => offsets,
+        Err(error) => {
+            findings.add(|| format!("the group's offsets could not be read: {error}"));
+            return findings.judge("no_lost_message", String::new());
+        }
+    };
+    let delivered: HashSet<(u32, u64)> =
+        evidence.workers.deliveries.iter().map(|delivery| (delivery.queue, delivery.offset)).collect();
+    let (mut total, mut undelivered) = (0u64, 0u64);
+    for queue in &offsets.queues {
+        let before = evidence.offsets_before.iter().find(|(number, _)| *number == queue.queue);
+        let accounted: Vec<(u64, u64)> =
+            [&queue.dropped, &queue.dead, &queue.skipped].into_iter().flatten().copied().collect();
+        for offset in before.map_or(0, |(_, end)| *end)..queue.end {
+            total += 1;
+            if delivered.contains(&(queue.queue, offset)) {
+                continue;
+            }
+            undelivered += 1;
+            let known = accounted.iter().any(|(from, to)| (*from..*to).contains(&offset));
+            findings.require(known, || {
+                format!("offset {}/{offset} was neither delivered nor dropped nor dead-lettered", queue.queue)
+            });
+        }
+    }
+    let beyond = delivered.iter().filter(|(number, offset)| {
+        offsets.queues.iter().find(|queue| queue.queue == *number).is_none_or(|queue| *offset >= queue.end)
+    });
+    for (queue, offset) in beyond {
+        findings.add(|| format!("offset {queue}/{offset} was delivered, but the topic has no such offset"));
+    }
+    let dropped =
+        dossier.files.values().filter(|file| file.deliveries.is_empty() && file.release().is_some()).count() as u64;
+    findings.require(undelivered <= dropped, || {
+        format!("{undelivered} messages were not delivered, but only {dropped} tickets ended without a worker")
+    });
+    findings.judge(
+        "no_lost_message",
+        format!("{total} messages: {} delivered, {undelivered} dropped", total - undelivered),
+    )
+}
+
+impl Delivery {
+    fn acked_us(&self) -> Option<u64> {
+        match self.ack {
+            AckSeen::Ok(at_us) => Some(at_us),
+            AckSeen::Unknown | AckSeen::Refused => None,
+        }
+    }
+}

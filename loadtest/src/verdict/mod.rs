@@ -1,0 +1,69 @@
+//! The verdict: each invariant against evidence from sides that do not know of each other. Pure.
+//!
+//! ```text
+//! dossier.rs     evidence by ticket; instants compared with allowances
+//! findings.rs    what breaks an invariant, counted, the first few kept
+//! stock.rs       no_oversell, no_leak
+//! winners.rs     no_lost_winner, no_phantom
+//! buyers.rs      buyer_limit_kept, same_key_same_ticket, every_buyer_answered
+//! delivery.rs    no_late_delivery, acked_not_redelivered, no_lost_message
+//! payments.rs    paid_is_paid
+//! tokens.rs      tokens_bounded
+//! stale.rs       stale_all_dropped, stale_units_resold, stale_buyers_told
+//! crash.rs       crash_conclusive
+//! exit.rs        gateway_stops_cleanly
+//! ```
+
+mod buyers;
+mod crash;
+mod delivery;
+mod dossier;
+mod exit;
+mod findings;
+mod payments;
+mod stale;
+mod stock;
+mod tokens;
+mod winners;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use crash::at_kills;
+
+use crate::evidence::Evidence;
+use dossier::Dossier;
+use findings::Findings;
+use serde::Serialize;
+
+/// One invariant, judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Invariant {
+    pub(crate) name: &'static str,
+    pub(crate) holds: bool,
+    /// What was compared when it holds; what breaks it when not.
+    pub(crate) detail: String,
+}
+
+/// Judges all invariants that apply to this run.
+pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
+    let dossier = Dossier::new(evidence);
+    let mut invariants = vec![
+        stock::no_oversell(&dossier),
+        winners::no_lost_winner(&dossier),
+        stock::no_leak(&dossier),
+        buyers::buyer_limit_kept(&dossier),
+        buyers::same_key_same_ticket(&dossier),
+        winners::no_phantom(&dossier),
+        delivery::no_late_delivery(&dossier),
+        delivery::acked_not_redelivered(&dossier),
+        delivery::no_lost_message(&dossier),
+        payments::paid_is_paid(&dossier),
+        buyers::every_buyer_answered(&dossier),
+    ];
+    invariants.extend(tokens::tokens_bounded(&dossier));
+    invariants.extend(stale::invariants(&dossier));
+    invariants.extend(crash::crash_conclusive(&dossier));
+    invariants.extend(exit::gateway_stops_cleanly(&dossier));
+    invariants
+}
