@@ -18,16 +18,23 @@
 #![forbid(unsafe_code)]
 
 mod buyers;
+mod chaos;
+mod cli;
 mod clock;
 mod evidence;
+mod gateway;
+mod progress;
+mod report;
+mod run;
 mod scenario;
 mod schedule;
 mod seeded;
 mod verdict;
+mod workers;
 
 use std::process::ExitCode;
 
 /// Runs the command line of this process; 0 = every invariant holds, 1 = one is broken, 2 = could not be run.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    cli::main()
 }

@@ -231,8 +231,13 @@ impl Scenario {
     /// The first value that makes no sense, if any.
     fn fault(&self) -> Option<&'static str> {
         let b = &self.buyers;
-        let shares =
-            [b.press_twice_share, b.cheat_share, b.come_back_share, b.poll_share, self.workers.never_pay_share];
+        let shares = [
+            b.press_twice_share,
+            b.cheat_share,
+            b.come_back_share,
+            b.poll_share,
+            self.workers.never_pay_share,
+        ];
         let name_fits = !self.name.is_empty()
             && self.name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
         [
@@ -243,8 +248,14 @@ impl Scenario {
             (self.sale.stock > 0, "sale.stock is at least 1"),
             (self.sale.per_buyer_limit > 0, "sale.per_buyer_limit is at least 1"),
             (b.come_back_after_ms > 0, "buyers.come_back_after_ms is at least 1"),
-            (self.workers.count > 0 && self.workers.concurrency > 0, "workers: count and concurrency are at least 1"),
-            (self.workers.pay_after_ms[0] <= self.workers.pay_after_ms[1], "workers.pay_after_ms is [from, to]"),
+            (
+                self.workers.count > 0 && self.workers.concurrency > 0,
+                "workers: count and concurrency are at least 1",
+            ),
+            (
+                self.workers.pay_after_ms[0] <= self.workers.pay_after_ms[1],
+                "workers.pay_after_ms is [from, to]",
+            ),
             (self.generator.connections > 0, "generator.connections is at least 1"),
             (self.gateway.tokens.is_none_or(|t| t.rate_per_s > 0), "gateway.tokens.rate_per_s is at least 1"),
         ]

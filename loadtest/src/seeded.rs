@@ -63,9 +63,8 @@ mod tests {
 
     #[test]
     fn another_seed_makes_other_choices() {
-        let same = (0..1_000).filter(|&i| {
-            Seed(1).chance(Stream::Persona, i, 0.5) == Seed(2).chance(Stream::Persona, i, 0.5)
-        });
+        let same = (0..1_000)
+            .filter(|&i| Seed(1).chance(Stream::Persona, i, 0.5) == Seed(2).chance(Stream::Persona, i, 0.5));
         assert!((400..600).contains(&same.count()));
     }
 }

@@ -29,7 +29,12 @@ impl Book {
             Entry::Occupied(entry) if *entry.get() != answer.ticket => {
                 if self.saw.key_conflicts.len() < CONFLICTS_MAX {
                     let (first, second) = (*entry.get(), answer.ticket);
-                    self.saw.key_conflicts.push(KeyConflict { buyer: order.buyer, key: order.key, first, second });
+                    self.saw.key_conflicts.push(KeyConflict {
+                        buyer: order.buyer,
+                        key: order.key,
+                        first,
+                        second,
+                    });
                 }
             }
             Entry::Occupied(_) => {}
@@ -48,7 +53,8 @@ impl Book {
             self.saw.tickets.insert(answer.ticket, told);
             return Outcome::Won;
         };
-        if (told.buyer, told.key) != (order.buyer, order.key) && self.saw.shared_tickets.len() < CONFLICTS_MAX {
+        if (told.buyer, told.key) != (order.buyer, order.key) && self.saw.shared_tickets.len() < CONFLICTS_MAX
+        {
             self.saw.shared_tickets.push((order.buyer, answer.ticket));
         }
         told.times += 1;

@@ -33,7 +33,12 @@ impl Connection {
 
     /// Sends and waits for the whole answer; `success` is the status that carries a ticket. Not cancel-safe:
     /// drop the connection with the future.
-    pub(crate) async fn exchange(&mut self, shop: &Shop, request: Request<Empty<Bytes>>, success: u16) -> Answer {
+    pub(crate) async fn exchange(
+        &mut self,
+        shop: &Shop,
+        request: Request<Empty<Bytes>>,
+        success: u16,
+    ) -> Answer {
         match tokio::time::timeout(self.timeout, self.attempt(shop, request, success)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => {

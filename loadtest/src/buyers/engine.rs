@@ -48,9 +48,20 @@ pub(crate) struct Live {
     /// Threads whose arrival plan is through.
     pub(crate) arrived: AtomicU64,
     stop: AtomicBool,
+    abandon: AtomicBool,
 }
 
 impl Live {
+    /// There is no gateway any more: nobody waits for an answer.
+    pub(crate) fn abandon(&self) {
+        self.abandon.store(true, Relaxed);
+        self.stop.store(true, Relaxed);
+    }
+
+    pub(crate) fn abandoned(&self) -> bool {
+        self.abandon.load(Relaxed)
+    }
+
     fn stopping(&self) -> bool {
         self.stop.load(Relaxed)
     }
@@ -74,8 +85,7 @@ impl Crowd {
         live: Arc<Live>,
     ) -> std::io::Result<Self> {
         let threads = thread_count(scenario);
-        let habits =
-            Habits { buyers: scenario.buyers.clone(), generator: scenario.generator.clone(), seed };
+        let habits = Habits { buyers: scenario.buyers.clone(), generator: scenario.generator.clone(), seed };
         let threads = (0..threads)
             .map(|thread| {
                 let (habits, live, sale) = (habits.clone(), Arc::clone(&live), sale.to_owned());
@@ -192,7 +202,7 @@ async fn dispatch(desk: &Desk, plan: impl Iterator<Item = Arrival>) {
         if desk.live.stopping() {
             // A sale that is stopped early takes nobody new.
             plan.by_ref().for_each(drop);
-            if desk.open.get() == 0 {
+            if desk.open.get() == 0 || desk.live.abandoned() {
                 return;
             }
         }

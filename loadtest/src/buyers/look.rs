@@ -19,7 +19,10 @@ const TRIES_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One look at each ticket. Blocks its thread.
-pub(crate) fn look(public: SocketAddr, tickets: Vec<(TicketId, u32)>) -> std::io::Result<Vec<(TicketId, LastLook)>> {
+pub(crate) fn look(
+    public: SocketAddr,
+    tickets: Vec<(TicketId, u32)>,
+) -> std::io::Result<Vec<(TicketId, LastLook)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let seen = Rc::new(RefCell::new(Vec::with_capacity(tickets.len())));

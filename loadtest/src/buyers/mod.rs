@@ -24,6 +24,6 @@ mod next_step;
 mod ready;
 mod tally;
 
-pub(crate) use engine::{Crowd, Live, buyer_index, buyer_name};
+pub(crate) use engine::{Crowd, Live, buyer_index};
 pub(crate) use look::look;
-pub(crate) use tally::{Outcome, Tally};
+pub(crate) use tally::Tally;

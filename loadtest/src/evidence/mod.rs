@@ -50,6 +50,8 @@ pub(crate) struct Evidence {
     pub(crate) kills: Vec<KillSeen>,
     pub(crate) stop_wanted: bool,
     pub(crate) stop: Option<StopSeen>,
+    /// The gateway did not come up again after a kill: why.
+    pub(crate) restart_failed: Option<String>,
     pub(crate) exit: Option<ExitSeen>,
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct PaymentSeen {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventSeen {
     pub(crate) ticket: TicketId,
+    /// As in [`Delivery::buyer`].
+    pub(crate) buyer: Option<u32>,
     pub(crate) quantity: u32,
     pub(crate) version: u32,
     pub(crate) from: TicketStatus,

@@ -16,7 +16,8 @@ pub(super) fn buyer_limit_kept(dossier: &Dossier<'_>) -> Invariant {
         }
     }
     for (buyer, units) in &ordered {
-        findings.require(*units <= limit, || format!("buyer {buyer} has orders of {units} units, limit {limit}"));
+        findings
+            .require(*units <= limit, || format!("buyer {buyer} has orders of {units} units, limit {limit}"));
     }
     // From the answer that told of the ticket until its release: inside the true interval.
     let mut held: HashMap<u32, Vec<(u64, Option<u64>, u64)>> = HashMap::new();
@@ -28,8 +29,9 @@ pub(super) fn buyer_limit_kept(dossier: &Dossier<'_>) -> Invariant {
     let winners = held.len();
     for (buyer, intervals) in held {
         let most = peak(intervals.into_iter());
-        findings
-            .require(most <= limit, || format!("buyer {buyer} held tickets of {most} units at once, limit {limit}"));
+        findings.require(most <= limit, || {
+            format!("buyer {buyer} held tickets of {most} units at once, limit {limit}")
+        });
     }
     findings.judge("buyer_limit_kept", format!("{winners} winners, none above {limit}"))
 }
@@ -40,7 +42,8 @@ pub(super) fn same_key_same_ticket(dossier: &Dossier<'_>) -> Invariant {
     let buyers = &dossier.evidence.buyers;
     for conflict in &buyers.key_conflicts {
         let (first, second) = (conflict.first, conflict.second);
-        findings.add(|| format!("buyer {} key {}: first {first}, then {second}", conflict.buyer, conflict.key));
+        findings
+            .add(|| format!("buyer {} key {}: first {first}, then {second}", conflict.buyer, conflict.key));
     }
     for (buyer, ticket) in &buyers.shared_tickets {
         findings.add(|| format!("ticket {ticket} was told under another key, or to buyer {buyer} too"));

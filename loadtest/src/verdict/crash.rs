@@ -9,9 +9,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct AtKill {
     /// Tickets that a buyer was told of and no worker had created.
-    pub(crate) orders_in_flight: u64,
+    pub(crate) orders_in_flight_at_kill: u64,
     /// Units that nobody held.
-    pub(crate) units_left: u64,
+    pub(crate) units_left_at_kill: u64,
     /// From the kill until the gateway was ready again.
     pub(crate) down_ms: u64,
 }
@@ -40,8 +40,8 @@ fn at_kill(dossier: &Dossier<'_>, kill: &KillSeen) -> AtKill {
         }
     }
     AtKill {
-        orders_in_flight: in_flight.count() as u64,
-        units_left: (dossier.stock() + released).saturating_sub(won),
+        orders_in_flight_at_kill: in_flight.count() as u64,
+        units_left_at_kill: (dossier.stock() + released).saturating_sub(won),
         down_ms: (kill.ready_us - kill.at_us) / 1_000,
     }
 }
@@ -54,16 +54,22 @@ pub(super) fn crash_conclusive(dossier: &Dossier<'_>) -> Option<Invariant> {
     let kills: Vec<AtKill> = dossier.evidence.kills.iter().map(|kill| at_kill(dossier, kill)).collect();
     findings.require(!kills.is_empty(), || "not conclusive: no good instant for the kill came".to_owned());
     for kill in &kills {
-        findings.require(kill.orders_in_flight >= in_flight_min && kill.units_left > 0, || {
-            format!("not conclusive: {} orders in flight, {} units left", kill.orders_in_flight, kill.units_left)
-        });
+        findings.require(
+            kill.orders_in_flight_at_kill >= in_flight_min && kill.units_left_at_kill > 0,
+            || {
+                format!(
+                    "not conclusive: {} orders in flight, {} units left",
+                    kill.orders_in_flight_at_kill, kill.units_left_at_kill
+                )
+            },
+        );
     }
     let texts: Vec<String> = kills
         .iter()
         .map(|kill| {
             format!(
                 "{} orders in flight at the kill, {} units left at the kill, ready again after {} ms",
-                kill.orders_in_flight, kill.units_left, kill.down_ms
+                kill.orders_in_flight_at_kill, kill.units_left_at_kill, kill.down_ms
             )
         })
         .collect();

@@ -19,7 +19,8 @@ pub(super) fn no_late_delivery(dossier: &Dossier<'_>) -> Invariant {
     let deliveries = &dossier.evidence.workers.deliveries;
     for delivery in deliveries {
         let ticket = delivery.ticket;
-        let (asked_ms, received_ms) = (dossier.wall_ms(delivery.asked_us), dossier.wall_ms(delivery.received_us));
+        let (asked_ms, received_ms) =
+            (dossier.wall_ms(delivery.asked_us), dossier.wall_ms(delivery.received_us));
         let late_ms = received_ms.saturating_sub(delivery.deadline_ms);
         if asked_ms >= delivery.deadline_ms + CLOCK_SKEW_MS || late_ms >= TRANSIT_MS {
             findings.add(|| format!("ticket {ticket} was delivered {late_ms} ms after its deadline"));
@@ -31,7 +32,8 @@ pub(super) fn no_late_delivery(dossier: &Dossier<'_>) -> Invariant {
         });
         if let Some(at_ms) = dropped.filter(|at_ms| asked_ms >= at_ms + CLOCK_SKEW_MS) {
             let after_ms = asked_ms - at_ms;
-            findings.add(|| format!("ticket {ticket} was asked for {after_ms} ms after its drop, and delivered"));
+            findings
+                .add(|| format!("ticket {ticket} was asked for {after_ms} ms after its drop, and delivered"));
         }
     }
     let mut compared = format!("{} deliveries, all before their deadline", deliveries.len());
@@ -51,7 +53,9 @@ pub(super) fn acked_not_redelivered(dossier: &Dossier<'_>) -> Invariant {
     }
     let (mut acked, mut excused) = (0u64, 0u64);
     for ((queue, offset), deliveries) in &by_message {
-        let Some(acked_us) = deliveries.iter().filter_map(|delivery| delivery.acked_us()).min() else { continue };
+        let Some(acked_us) = deliveries.iter().filter_map(|delivery| delivery.acked_us()).min() else {
+            continue;
+        };
         acked += 1;
         for again in deliveries.iter().filter(|delivery| delivery.received_us > acked_us) {
             if evidence.kills.iter().any(|kill| takes_back(kill, acked_us, again.received_us)) {
@@ -120,9 +124,12 @@ pub(super) fn no_lost_message(dossier: &Dossier<'_>) -> Invariant {
         findings.add(|| format!("offset {queue}/{offset} was delivered, but the topic has no such offset"));
     }
     let dropped =
-        dossier.files.values().filter(|file| file.deliveries.is_empty() && file.release().is_some()).count() as u64;
+        dossier.files.values().filter(|file| file.deliveries.is_empty() && file.release().is_some()).count()
+            as u64;
     findings.require(undelivered <= dropped, || {
-        format!("{undelivered} messages were not delivered, but only {dropped} tickets ended without a worker")
+        format!(
+            "{undelivered} messages were not delivered, but only {dropped} tickets ended without a worker"
+        )
     });
     findings.judge(
         "no_lost_message",

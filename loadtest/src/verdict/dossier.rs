@@ -1,7 +1,7 @@
 //! Evidence by ticket, and the one place where our clock meets the gateway's.
 
 use crate::clock::Micros;
-use crate::evidence::{Delivery, Evidence, EventSeen, LastLook, OrderRow, Table, TicketId};
+use crate::evidence::{Delivery, EventSeen, Evidence, LastLook, OrderRow, Table, TicketId};
 use tidegate_client::wire::TicketStatus;
 
 /// Gateway and generator share a machine; both anchor to its wall clock at their start and advance monotonically.

@@ -1,4 +1,4 @@
-//! How the gateway ended, when this program started it.
+//! How the gateway started again and ended, when this program started it.
 
 use super::dossier::Dossier;
 use super::{Findings, Invariant};
@@ -11,4 +11,15 @@ pub(super) fn gateway_stops_cleanly(dossier: &Dossier<'_>) -> Option<Invariant> 
         findings.add(|| how.clone());
     }
     Some(findings.judge("gateway_stops_cleanly", "exit code 0 after SIGTERM".to_owned()))
+}
+
+/// A gateway that was killed comes up again on what it left behind.
+pub(super) fn gateway_restarts(dossier: &Dossier<'_>) -> Option<Invariant> {
+    dossier.evidence.kill_wanted?;
+    let mut findings = Findings::default();
+    if let Some(why) = &dossier.evidence.restart_failed {
+        findings.add(|| why.clone());
+    }
+    let kills = dossier.evidence.kills.len();
+    Some(findings.judge("gateway_restarts", format!("ready again after {kills} of {kills} kills")))
 }

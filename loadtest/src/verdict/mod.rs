@@ -11,7 +11,7 @@
 //! tokens.rs      tokens_bounded
 //! stale.rs       stale_all_dropped, stale_units_resold, stale_buyers_told
 //! crash.rs       crash_conclusive
-//! exit.rs        gateway_stops_cleanly
+//! exit.rs        gateway_restarts, gateway_stops_cleanly
 //! ```
 
 mod buyers;
@@ -26,10 +26,7 @@ mod stock;
 mod tokens;
 mod winners;
 
-#[cfg(test)]
-mod tests;
-
-pub(crate) use crash::at_kills;
+pub(crate) use crash::{AtKill, at_kills};
 
 use crate::evidence::Evidence;
 use dossier::Dossier;
@@ -64,6 +61,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
     invariants.extend(tokens::tokens_bounded(&dossier));
     invariants.extend(stale::invariants(&dossier));
     invariants.extend(crash::crash_conclusive(&dossier));
+    invariants.extend(exit::gateway_restarts(&dossier));
     invariants.extend(exit::gateway_stops_cleanly(&dossier));
     invariants
 }

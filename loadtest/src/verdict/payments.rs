@@ -18,7 +18,10 @@ pub(super) fn paid_is_paid(dossier: &Dossier<'_>) -> Invariant {
     for ticket in accepted.keys() {
         let status = dossier.final_status(ticket);
         findings.require(status == Some(TicketStatus::Paid), || {
-            format!("payment of ticket {ticket} was accepted, the ticket is {}", status.map_or("unknown", |s| s.as_str()))
+            format!(
+                "payment of ticket {ticket} was accepted, the ticket is {}",
+                status.map_or("unknown", |s| s.as_str())
+            )
         });
     }
     let rows = evidence.rows.iter().filter(|row| row.state == RowState::Paid);
@@ -27,8 +30,9 @@ pub(super) fn paid_is_paid(dossier: &Dossier<'_>) -> Invariant {
         format!("payments of {units} units accepted, {in_database} units paid in the database")
     });
     if let Ok(audit) = &evidence.audit {
-        findings
-            .require(audit.sold == units, || format!("payments of {units} units accepted, audit: {} sold", audit.sold));
+        findings.require(audit.sold == units, || {
+            format!("payments of {units} units accepted, audit: {} sold", audit.sold)
+        });
     }
     findings.require(evidence.workers.payments_unknown == 0, || {
         format!("{} payments had no answer in spite of all retries", evidence.workers.payments_unknown)

@@ -46,12 +46,18 @@ fn all_dropped(dossier: &Dossier<'_>, stale: &[TicketId]) -> Invariant {
     for ticket in stale {
         let status = dossier.final_status(ticket);
         findings.require(status == Some(TicketStatus::Dropped), || {
-            format!("ticket {ticket} waited past its deadline and is {}", status.map_or("unknown", |s| s.as_str()))
+            format!(
+                "ticket {ticket} waited past its deadline and is {}",
+                status.map_or("unknown", |s| s.as_str())
+            )
         });
         let deliveries = dossier.files.get(ticket).map_or(0, |file| file.deliveries.len());
-        findings.require(deliveries == 0, || format!("ticket {ticket} waited past its deadline and was delivered"));
+        findings.require(deliveries == 0, || {
+            format!("ticket {ticket} waited past its deadline and was delivered")
+        });
     }
-    findings.judge("stale_all_dropped", format!("{} orders waited past their deadline, all dropped", stale.len()))
+    findings
+        .judge("stale_all_dropped", format!("{} orders waited past their deadline, all dropped", stale.len()))
 }
 
 /// What was dropped was sold again, as far as buyers came.
@@ -76,7 +82,8 @@ fn units_resold(dossier: &Dossier<'_>) -> Invariant {
     findings.require(resold > 0 && resold + left >= dropped, || {
         format!("{dropped} units dropped, {resold} won after the first drop, {left} left at the end")
     });
-    findings.judge("stale_units_resold", format!("{dropped} units dropped, {resold} won after the first drop"))
+    findings
+        .judge("stale_units_resold", format!("{dropped} units dropped, {resold} won after the first drop"))
 }
 
 /// Every buyer of a dropped order can see that it was dropped, and those who followed it saw it.
@@ -92,10 +99,17 @@ fn buyers_told(dossier: &Dossier<'_>) -> Invariant {
         followed += u64::from(buyer.seen.iter().any(|seen| seen.status == TicketStatus::Dropped));
         let status = dossier.final_status(ticket);
         findings.require(status == Some(TicketStatus::Dropped), || {
-            format!("ticket {ticket} was dropped, its buyer sees {}", status.map_or("nothing", |s| s.as_str()))
+            format!(
+                "ticket {ticket} was dropped, its buyer sees {}",
+                status.map_or("nothing", |s| s.as_str())
+            )
         });
     }
     findings.require(told > 0, || "not conclusive: no buyer of a dropped order".to_owned());
-    findings.require(told == 0 || followed > 0, || "no buyer who followed a ticket saw it dropped".to_owned());
-    findings.judge("stale_buyers_told", format!("{told} buyers see `dropped`, {followed} by following their ticket"))
+    findings
+        .require(told == 0 || followed > 0, || "no buyer who followed a ticket saw it dropped".to_owned());
+    findings.judge(
+        "stale_buyers_told",
+        format!("{told} buyers see `dropped`, {followed} by following their ticket"),
+    )
 }

@@ -34,7 +34,9 @@ pub(super) fn no_oversell(dossier: &Dossier<'_>) -> Invariant {
     }
     findings.judge(
         "no_oversell",
-        format!("{in_database} of {stock} units confirmed at the end, at most {confirmed_peak} at one instant"),
+        format!(
+            "{in_database} of {stock} units confirmed at the end, at most {confirmed_peak} at one instant"
+        ),
     )
 }
 
@@ -69,8 +71,9 @@ pub(super) fn no_leak(dossier: &Dossier<'_>) -> Invariant {
         format!("audit: {} units returned, events tell of {returned}", audit.returned)
     });
     let paid = dossier.units_where(|status| status == TicketStatus::Paid);
-    findings
-        .require(audit.sold == paid, || format!("audit: {} units sold, {paid} units of paid tickets", audit.sold));
+    findings.require(audit.sold == paid, || {
+        format!("audit: {} units sold, {paid} units of paid tickets", audit.sold)
+    });
     let counted: u64 = audit.tickets.values().sum();
     let heard_of = dossier.files.len() as u64;
     findings.require(counted == heard_of, || {

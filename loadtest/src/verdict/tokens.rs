@@ -148,7 +148,8 @@ mod tests {
         for &(from_us, _) in admissions {
             for &(_, until_us) in admissions.iter().filter(|(_, until_us)| *until_us >= from_us) {
                 let inside = admissions.iter().filter(|(asked, told)| *asked >= from_us && *told <= until_us);
-                let allowed = tokens.rate_per_s as f64 * (until_us - from_us) as f64 / 1e6 + tokens.burst as f64;
+                let allowed =
+                    tokens.rate_per_s as f64 * (until_us - from_us) as f64 / 1e6 + tokens.burst as f64;
                 worst = worst.max(inside.count() as f64 - allowed);
             }
         }

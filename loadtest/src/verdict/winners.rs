@@ -65,7 +65,9 @@ pub(super) fn no_phantom(dossier: &Dossier<'_>) -> Invariant {
         let delivered = dossier.files.get(&ticket).is_some_and(|file| !file.deliveries.is_empty());
         findings.require(delivered, || format!("order of ticket {ticket}: no worker received it"));
         match dossier.final_status(&ticket) {
-            None => findings.add(|| format!("order of ticket {ticket}: the gateway does not know the ticket")),
+            None => {
+                findings.add(|| format!("order of ticket {ticket}: the gateway does not know the ticket"))
+            }
             Some(status) if status.is_released() => {
                 findings.add(|| format!("order of ticket {ticket} stands, but the ticket is {status}"));
             }
@@ -73,7 +75,10 @@ pub(super) fn no_phantom(dossier: &Dossier<'_>) -> Invariant {
         }
         if let Some(told) = evidence.buyers.tickets.get(&ticket) {
             findings.require(Some(told.buyer) == row.buyer, || {
-                format!("ticket {ticket} was told to buyer {}, the order is of buyer {:?}", told.buyer, row.buyer)
+                format!(
+                    "ticket {ticket} was told to buyer {}, the order is of buyer {:?}",
+                    told.buyer, row.buyer
+                )
             });
         }
     }

@@ -69,7 +69,8 @@ impl Database {
 
     fn change(&self, sql: &str, params: impl rusqlite::Params) -> bool {
         let mut inner = self.inner.lock();
-        let changed = inner.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+        let changed =
+            inner.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
         match changed {
             Ok(rows) => rows > 0,
             Err(error) => {

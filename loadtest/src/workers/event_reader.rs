@@ -1,6 +1,7 @@
 //! A group of our own on `order-events`: closes the rows of released tickets and notes every transition.
 
 use super::{Floor, ORDER_EVENTS};
+use crate::buyers::buyer_index;
 use crate::evidence::{EventSeen, TicketId};
 use hashbrown::HashSet;
 use std::sync::Arc;
@@ -90,6 +91,7 @@ impl Floor {
         }
         Some(EventSeen {
             ticket: TicketId::parse(&event.ticket)?,
+            buyer: buyer_index(&event.buyer),
             quantity: event.quantity,
             version: event.version,
             from: event.from,

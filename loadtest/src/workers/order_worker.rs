@@ -93,7 +93,8 @@ impl OrderWorker {
                 Some(permit) => Ok(permit),
                 None => Arc::clone(slots).acquire_owned().await,
             };
-            let (floor, payments, handled) = (Arc::clone(&self.floor), self.payments.clone(), handled.clone());
+            let (floor, payments, handled) =
+                (Arc::clone(&self.floor), self.payments.clone(), handled.clone());
             tokio::spawn(async move {
                 let receipt = message.receipt.into_owned();
                 if floor.handle(&order, &payments).await {

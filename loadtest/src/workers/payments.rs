@@ -37,7 +37,8 @@ impl Payments {
         }
         let [from_ms, to_ms] = settings.pay_after_ms;
         let share = self.floor.seed.unit(Stream::PayDelay, index);
-        let delay = Duration::from_micros(from_ms * 1_000 + ((to_ms - from_ms) as f64 * 1_000.0 * share) as u64);
+        let delay =
+            Duration::from_micros(from_ms * 1_000 + ((to_ms - from_ms) as f64 * 1_000.0 * share) as u64);
         let payments = self.clone();
         payments.open.fetch_add(1, Relaxed);
         tokio::spawn(async move {

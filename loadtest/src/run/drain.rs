@@ -1,0 +1,85 @@
+//! After the last buyer: until every ticket is at its end, no unit is held and no payment is under way; then as
+//! long again as a lease, so that a message which should not come again has had the time to.
+
+use super::setup::Stand;
+use super::{Plan, RunError};
+use crate::buyers::look;
+use crate::evidence::{BuyersSaw, LastLook, Table, TicketId};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const LOOK: Duration = Duration::from_millis(200);
+/// On top of a lease.
+const LEASE_MARGIN: Duration = Duration::from_millis(500);
+
+pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw) -> Result<(), RunError> {
+    let bound = Duration::from_millis(plan.scenario.bounds.drain_ms);
+    let settling = async {
+        let mut settled: Table<()> = Table::default();
+        loop {
+            let open: Vec<(TicketId, u32)> = known(stand, buyers)
+                .into_iter()
+                .filter(|(ticket, _)| !settled.contains_key(ticket))
+                .collect();
+            let mut still_open = 0u64;
+            for (ticket, state) in look_at(stand.public, open).await? {
+                match state {
+                    LastLook::Ticket { status, .. } if !status.is_terminal() => still_open += 1,
+                    // An unknown ticket stays unknown; the verdict says so.
+                    LastLook::Ticket { .. } | LastLook::NotFound => drop(settled.insert(ticket, ())),
+                    LastLook::NoAnswer => still_open += 1,
+                }
+            }
+            let held = match stand.observer.sale(&stand.sale).await {
+                Ok(Some(sale)) => sale.held,
+                Ok(None) | Err(_) => u64::MAX,
+            };
+            if still_open == 0 && held == 0 && stand.crew.payments_done() && events_complete(stand, &settled)
+            {
+                return Ok::<(), RunError>(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Past the bound the verdict finds tickets that are not at their end, and says which.
+    if let Ok(outcome) = tokio::time::timeout(bound, settling).await {
+        outcome?;
+    }
+    tokio::time::sleep(Duration::from_millis(plan.scenario.workers.lease_ms) + LEASE_MARGIN).await;
+    Ok(())
+}
+
+/// The last event of every settled ticket has been read.
+fn events_complete(stand: &Stand, settled: &Table<()>) -> bool {
+    let events = stand.floor.events.lock();
+    let ended: hashbrown::HashSet<TicketId> =
+        events.iter().filter(|event| event.to.is_terminal()).map(|event| event.ticket).collect();
+    settled.keys().all(|ticket| ended.contains(ticket))
+}
+
+/// Every ticket that anyone heard of, with its buyer.
+pub(super) fn known(stand: &Stand, buyers: &BuyersSaw) -> Table<u32> {
+    let mut known: Table<u32> = buyers.tickets.iter().map(|(ticket, told)| (*ticket, told.buyer)).collect();
+    let saw = stand.floor.saw.lock();
+    let delivered = saw.deliveries.iter().map(|delivery| (delivery.ticket, delivery.buyer));
+    let events = stand.floor.events.lock();
+    let told_of = events.iter().map(|event| (event.ticket, event.buyer));
+    for (ticket, buyer) in delivered.chain(told_of) {
+        if let Some(buyer) = buyer {
+            known.entry(ticket).or_insert(buyer);
+        }
+    }
+    known
+}
+
+/// One look at each ticket, off this runtime's threads.
+pub(super) async fn look_at(
+    public: SocketAddr,
+    tickets: Vec<(TicketId, u32)>,
+) -> Result<Vec<(TicketId, LastLook)>, RunError> {
+    let local = |source| RunError::Local { what: "looking at tickets", source };
+    tokio::task::spawn_blocking(move || look(public, tickets))
+        .await
+        .map_err(|error| local(std::io::Error::other(error)))?
+        .map_err(local)
+}
