@@ -34,10 +34,10 @@ enum Command {
 struct RunArgs {
     /// A built-in scenario (demo, crash, stale, tokens) or a TOML file.
     scenario: String,
-    /// Buyers' listener of a gateway that runs already, such as http://127.0.0.1:8080.
+    /// Buyers' listener of a gateway that runs already, such as <http://127.0.0.1:8080>.
     #[arg(long, requires = "inner", conflicts_with = "spawn", value_name = "URL")]
     target: Option<String>,
-    /// Inner listener of that gateway, such as http://127.0.0.1:8081.
+    /// Inner listener of that gateway, such as <http://127.0.0.1:8081>.
     #[arg(long, requires = "target", value_name = "URL")]
     inner: Option<String>,
     /// File with a bearer token of scope `admin` for the inner listener.

@@ -4,6 +4,7 @@ use crate::buyers::Live;
 use crate::workers::Floor;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -100,7 +101,7 @@ impl Shared {
         );
         for (name, count) in [("no answer", &live.lost), ("unsent", &live.unsent)] {
             if load(count) > 0 {
-                line += &format!("  {name} {}", load(count));
+                let _ = write!(line, "  {name} {}", load(count));
             }
         }
         line

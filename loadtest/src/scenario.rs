@@ -166,6 +166,7 @@ pub(crate) struct StopWorkers {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "units last")]
 pub(crate) struct Bounds {
     /// Until a started gateway must be ready.
     pub(crate) start_ms: u64,

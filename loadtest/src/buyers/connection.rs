@@ -39,14 +39,13 @@ impl Connection {
         request: Request<Empty<Bytes>>,
         success: u16,
     ) -> Answer {
-        match tokio::time::timeout(self.timeout, self.attempt(shop, request, success)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => {
-                // The answer may still come on this connection: it must not be taken for the next one's.
-                self.sender = None;
-                Answer::Lost
-            }
+        if let Ok(Ok(answer)) = tokio::time::timeout(self.timeout, self.attempt(shop, request, success)).await
+        {
+            return answer;
         }
+        // The answer may still come on this connection: it must not be taken for the next one's.
+        self.sender = None;
+        Answer::Lost
     }
 
     async fn attempt(

@@ -6,6 +6,7 @@ use tidegate_client::wire::TicketStatus;
 
 /// One buyer's ticket, as first told and as seen since.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "asked, told, seen: the three belong together")]
 pub(crate) struct Told {
     pub(crate) buyer: u32,
     /// Which of the buyer's idempotency keys.

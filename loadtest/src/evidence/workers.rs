@@ -13,8 +13,6 @@ pub(crate) struct Delivery {
     pub(crate) quantity: u32,
     pub(crate) queue: u32,
     pub(crate) offset: u64,
-    pub(crate) attempt: u32,
-    pub(crate) won_at_ms: u64,
     pub(crate) deadline_ms: u64,
     /// The receive request left at.
     pub(crate) asked_us: Micros,
@@ -79,17 +77,4 @@ pub(crate) struct WorkersSaw {
     pub(crate) foreign: u64,
     /// Bodies that could not be read; the first few.
     pub(crate) unreadable: Vec<String>,
-}
-
-impl WorkersSaw {
-    /// Joins what two workers saw.
-    pub(crate) fn absorb(&mut self, other: Self) {
-        self.deliveries.extend(other.deliveries);
-        self.created.extend(other.created);
-        self.closed += other.closed;
-        self.payments.extend(other.payments);
-        self.payments_unknown += other.payments_unknown;
-        self.foreign += other.foreign;
-        self.unreadable.extend(other.unreadable);
-    }
 }

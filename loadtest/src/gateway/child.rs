@@ -147,13 +147,10 @@ impl Child {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match tokio::time::timeout(self.start_bound, waiting).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let bound_ms = self.start_bound.as_millis();
-                Err(ChildError::NotReady { bound_ms, log_tail: tail(&self.log) })
-            }
-        }
+        tokio::time::timeout(self.start_bound, waiting).await.unwrap_or_else(|_| {
+            let bound_ms = self.start_bound.as_millis();
+            Err(ChildError::NotReady { bound_ms, log_tail: tail(&self.log) })
+        })
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) fn used(pid: u32) -> Option<Duration> {
     Some(Duration::from_micros(ticks * 1_000_000 / per_s.max(1)))
 }
 
-/// Fields 14 (`utime`) and 15 (`stime`) of proc_pid_stat(5). The name in field 2 may hold blanks and brackets:
+/// Fields 14 (`utime`) and 15 (`stime`) of `proc_pid_stat(5)`. The name in field 2 may hold blanks and brackets:
 /// counting begins after its last bracket.
 fn ticks(stat: &str) -> Option<u64> {
     let mut after_name = stat.rsplit_once(')')?.1.split_ascii_whitespace();

@@ -39,7 +39,7 @@ fn table(header: &[&str]) -> Table {
     if !table.is_tty() {
         table.set_width(WIDTH);
     }
-    table.set_header(header.iter().map(|text| Cell::new(text)));
+    table.set_header(header.iter().map(Cell::new));
     table
 }
 

@@ -43,10 +43,7 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
     let mut child = stand.child.take();
     let killing = async {
         let (Some(kill), Some(child)) = (scenario.faults.kill, child.as_mut()) else { return Ok(None) };
-        let figures = &stand.floor.figures;
-        let stock = scenario.sale.stock;
-        let killed =
-            chaos::kill_and_restart(kill, stock, plan.seed, child, live, figures, clock, end_us).await;
+        let killed = chaos::kill_and_restart(plan, kill, child, live, &stand.floor, end_us).await;
         if killed.is_err() {
             live.abandon();
         }

@@ -1,6 +1,6 @@
 //! What each buyer may hold, and what each buyer must hear.
 
-use super::dossier::{Dossier, peak};
+use super::dossier::{Dossier, File, peak};
 use super::{Findings, Invariant};
 use hashbrown::HashMap;
 
@@ -22,7 +22,7 @@ pub(super) fn buyer_limit_kept(dossier: &Dossier<'_>) -> Invariant {
     // From the answer that told of the ticket until its release: inside the true interval.
     let mut held: HashMap<u32, Vec<(u64, Option<u64>, u64)>> = HashMap::new();
     for (ticket, told) in &evidence.buyers.tickets {
-        let until = dossier.files.get(ticket).and_then(|file| file.released_not_before_ms());
+        let until = dossier.files.get(ticket).and_then(File::released_not_before_ms);
         let interval = (dossier.wall_ms(told.told_us), until, u64::from(told.quantity));
         held.entry(told.buyer).or_default().push(interval);
     }

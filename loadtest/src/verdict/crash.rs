@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// The situation at one kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "names of the report")]
 pub(crate) struct AtKill {
     /// Tickets that a buyer was told of and no worker had created.
     pub(crate) orders_in_flight_at_kill: u64,

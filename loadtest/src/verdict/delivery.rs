@@ -38,7 +38,7 @@ pub(super) fn no_late_delivery(dossier: &Dossier<'_>) -> Invariant {
     }
     let mut compared = format!("{} deliveries, all before their deadline", deliveries.len());
     if in_allowance > 0 {
-        compared += &format!(" ({in_allowance} read within {TRANSIT_MS} ms after it)");
+        compared = format!("{compared} ({in_allowance} read within {TRANSIT_MS} ms after it)");
     }
     findings.judge("no_late_delivery", compared)
 }

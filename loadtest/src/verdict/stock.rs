@@ -1,6 +1,6 @@
 //! Stock: never more sold than there is, never less to be had than there should be.
 
-use super::dossier::{Dossier, peak};
+use super::dossier::{Dossier, File, peak};
 use super::{Findings, Invariant};
 use tidegate_client::wire::TicketStatus;
 
@@ -65,8 +65,8 @@ pub(super) fn no_leak(dossier: &Dossier<'_>) -> Invariant {
             audit.available, audit.sold, audit.held
         )
     });
-    let released = dossier.files.iter().filter(|(_, file)| file.release().is_some());
-    let returned: u64 = released.map(|(ticket, _)| dossier.quantity(ticket)).sum();
+    let returned: u64 =
+        dossier.files.values().filter_map(File::release).map(|event| u64::from(event.quantity)).sum();
     findings.require(audit.returned == returned, || {
         format!("audit: {} units returned, events tell of {returned}", audit.returned)
     });

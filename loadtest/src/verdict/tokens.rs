@@ -53,7 +53,8 @@ fn worst_window(admissions: &[(u64, u64)], tokens: Tokens) -> Option<Window> {
     let mut ends: Vec<u64> = admissions.iter().map(|(_, told_us)| *told_us).collect();
     ends.sort_unstable();
     ends.dedup();
-    let mut tree = MaxTree::new(ends.iter().map(|end_us| -(*end_us as f64) * per_us).collect());
+    let empty: Vec<f64> = ends.iter().map(|end_us| -(*end_us as f64) * per_us).collect();
+    let mut tree = MaxTree::new(&empty);
     let mut by_start = admissions.to_vec();
     by_start.sort_unstable_by(|a, b| b.cmp(a));
     let mut worst: Option<Window> = None;
@@ -84,10 +85,10 @@ struct MaxTree {
 }
 
 impl MaxTree {
-    fn new(values: Vec<f64>) -> Self {
+    fn new(values: &[f64]) -> Self {
         let leaves = values.len().next_power_of_two();
         let mut max = vec![f64::NEG_INFINITY; 2 * leaves];
-        max[leaves..leaves + values.len()].copy_from_slice(&values);
+        max[leaves..leaves + values.len()].copy_from_slice(values);
         for node in (1..leaves).rev() {
             max[node] = f64::max(max[2 * node], max[2 * node + 1]);
         }

@@ -62,11 +62,15 @@ pub(super) fn no_phantom(dossier: &Dossier<'_>) -> Invariant {
         let ticket = row.ticket;
         let asked = row.buyer.is_some_and(|buyer| buyer < evidence.buyers_count);
         findings.require(asked, || format!("order of ticket {ticket}: none of our buyers asked for it"));
-        let delivered = dossier.files.get(&ticket).is_some_and(|file| !file.deliveries.is_empty());
-        findings.require(delivered, || format!("order of ticket {ticket}: no worker received it"));
+        let deliveries = dossier.files.get(&ticket).map_or(&[][..], |file| &file.deliveries);
+        findings
+            .require(!deliveries.is_empty(), || format!("order of ticket {ticket}: no worker received it"));
+        findings.require(deliveries.iter().all(|delivery| delivery.quantity == row.quantity), || {
+            format!("order of ticket {ticket}: {} units in the database, delivered with others", row.quantity)
+        });
         match dossier.final_status(&ticket) {
             None => {
-                findings.add(|| format!("order of ticket {ticket}: the gateway does not know the ticket"))
+                findings.add(|| format!("order of ticket {ticket}: the gateway does not know the ticket"));
             }
             Some(status) if status.is_released() => {
                 findings.add(|| format!("order of ticket {ticket} stands, but the ticket is {status}"));

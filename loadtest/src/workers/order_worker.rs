@@ -138,8 +138,6 @@ impl OrderWorker {
             quantity: body.quantity,
             queue: message.queue,
             offset: message.offset,
-            attempt: message.attempt,
-            won_at_ms: body.won_at_ms,
             deadline_ms: body.deadline_ms,
             asked_us,
             received_us,

@@ -99,7 +99,7 @@ impl Sale {
     pub(crate) fn put(&mut self, name: &str, settings: Value) -> Answer {
         self.stock = settings["stock"].as_u64().unwrap();
         self.available = self.stock;
-        self.name = name.to_owned();
+        self.name = name.into();
         self.settings = settings;
         (201, self.sale_object())
     }
@@ -275,7 +275,7 @@ impl Sale {
             .filter_map(|ticket| match ticket.status {
                 TicketStatus::Queued if ticket.deadline_ms <= now_ms => {
                     // Without its message in the log nothing reports the drop.
-                    let skipped = self.has(Defect::SkipAppend) && self.skipped(&ticket.id);
+                    let skipped = self.has(Defect::SkipAppend) && Self::skipped(&ticket.id);
                     (!skipped).then(|| (ticket.id.clone(), TicketStatus::Dropped))
                 }
                 TicketStatus::AwaitingPayment if ticket.pay_by_ms? <= now_ms => {
@@ -289,7 +289,7 @@ impl Sale {
         }
     }
 
-    fn skipped(&self, id: &str) -> bool {
+    fn skipped(id: &str) -> bool {
         id[5..].parse::<u64>().unwrap().is_multiple_of(8)
     }
 
