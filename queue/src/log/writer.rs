@@ -5,6 +5,7 @@ use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
 use super::pending::{OpenFrame, Stopped};
 use super::record;
 use super::{Durability, Shared};
+use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,16 +83,17 @@ fn commit(shared: &Shared, frames: &mut [OpenFrame], pace: &mut Pace) -> io::Res
     let sync = shared.flush == Durability::Sync;
     let mut end = 0;
     let started = Instant::now();
-    for run in frames.chunk_by(|a, b| Arc::ptr_eq(&a.segment, &b.segment)) {
+    let in_one_segment = |a: &OpenFrame, b: &OpenFrame| Arc::ptr_eq(&a.segment, &b.segment);
+    for run in frames.chunk_by(in_one_segment) {
         let segment = &run[0].segment;
-        let bufs: Vec<_> = run.iter().map(|frame| IoSlice::new(&frame.buf)).collect();
+        let bufs: SmallVec<[IoSlice<'_>; 8]> = run.iter().map(|frame| IoSlice::new(&frame.buf)).collect();
         segment.file.write_at(run[0].base - segment.base, &bufs)?;
-        if sync {
-            segment.file.sync()?;
-        }
         end = run.last().map_or(end, OpenFrame::end);
     }
     if sync {
+        for run in frames.chunk_by(in_one_segment) {
+            run[0].segment.file.sync()?;
+        }
         pace.synced_in(started.elapsed(), frames.iter().map(|frame| frame.records as usize).sum());
         shared.synced.store(end, Ordering::Release);
     }

@@ -50,8 +50,11 @@ struct State {
     faults: Vec<Fault>,
     calls: u64,
     kill_at: Option<u64>,
-    hold_syncs: bool,
-    held_syncs: usize,
+    /// Syncs of files whose path starts so are held.
+    hold_syncs: Option<String>,
+    /// How many syncs were held since then, and how many of them may pass.
+    held_syncs: u64,
+    passed_syncs: u64,
 }
 
 struct Fault {
@@ -72,8 +75,9 @@ impl FaultyStorage {
             faults: Vec::new(),
             calls: 0,
             kill_at: None,
-            hold_syncs: false,
+            hold_syncs: None,
             held_syncs: 0,
+            passed_syncs: 0,
         };
         Arc::new(Self { root, state: Mutex::new(state), changed: Condvar::new() })
     }
@@ -100,21 +104,34 @@ impl FaultyStorage {
         self.state.lock().disk.used
     }
 
-    /// From now on, syncs of files wait until [`Self::release_syncs`].
+    /// From now on, all syncs of files wait until [`Self::release_syncs`].
     pub fn hold_syncs(&self) {
-        self.state.lock().hold_syncs = true;
+        self.hold_syncs_of("");
     }
 
-    /// Lets held syncs go on.
-    pub fn release_syncs(&self) {
-        self.state.lock().hold_syncs = false;
+    /// The same for files whose path starts with `path_prefix`.
+    pub fn hold_syncs_of(&self, path_prefix: &str) {
+        let mut state = self.state.lock();
+        state.hold_syncs = Some(path_prefix.to_owned());
+        (state.held_syncs, state.passed_syncs) = (0, 0);
+    }
+
+    /// Lets one held sync go on.
+    pub fn pass_sync(&self) {
+        self.state.lock().passed_syncs += 1;
         self.changed.notify_all();
     }
 
-    /// Waits until a sync is being held; false when none came within ten seconds.
-    pub fn wait_for_held_sync(&self) -> bool {
+    /// Lets all held syncs go on, and later ones too.
+    pub fn release_syncs(&self) {
+        self.state.lock().hold_syncs = None;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the `nth` sync (from 1, since the hold began) is held; false when none came within ten seconds.
+    pub fn wait_for_held_sync(&self, nth: u64) -> bool {
         let mut state = self.state.lock();
-        let waited = self.changed.wait_while_for(&mut state, |s| s.held_syncs == 0, Duration::from_secs(10));
+        let waited = self.changed.wait_while_for(&mut state, |s| s.held_syncs < nth, Duration::from_secs(10));
         !waited.timed_out()
     }
 
@@ -149,7 +166,7 @@ impl State {
     fn end_process(&mut self) {
         self.process += 1;
         self.kill_at = None;
-        self.hold_syncs = false;
+        self.hold_syncs = None;
         self.faults.clear();
     }
 
@@ -257,12 +274,20 @@ impl StorageFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.handle.change()?;
-        state.held_syncs += 1;
-        self.handle.storage.changed.notify_all();
-        while state.hold_syncs && state.process == self.handle.process {
-            self.handle.storage.changed.wait(&mut state);
+        let held = state.hold_syncs.as_ref().is_some_and(|prefix| {
+            state.disk.path_of(self.id).to_string_lossy().starts_with(prefix.as_str())
+        });
+        if held {
+            state.held_syncs += 1;
+            let number = state.held_syncs;
+            self.handle.storage.changed.notify_all();
+            while state.hold_syncs.is_some()
+                && state.passed_syncs < number
+                && state.process == self.handle.process
+            {
+                self.handle.storage.changed.wait(&mut state);
+            }
         }
-        state.held_syncs -= 1;
         if state.process != self.handle.process {
             return Err(dead());
         }
