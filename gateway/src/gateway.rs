@@ -136,7 +136,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
     queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
     let journal = Journal::new(queue.clone(), settle.clone());
-let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
+    let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
     // A sale that exists is the operator's: what the admin API changed since outlives a restart.
     for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {
         ledger

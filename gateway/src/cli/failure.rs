@@ -15,6 +15,8 @@ pub enum Failure {
     Config(Vec<ConfigProblem>),
     /// What it needs is not there, or in use.
     Start(String),
+    /// A write to the log failed while the gateway ran: whoever supervises it must start it again.
+    LogFailed,
 }
 
 impl Failure {
@@ -27,6 +29,10 @@ impl Failure {
     pub fn print(&self) {
         match self {
             Self::No(why) | Self::Usage(why) | Self::Start(why) => eprintln!("error: {why}"),
+            Self::LogFailed => eprintln!(
+                "error: a write to the order log failed, so the gateway has stopped; see the log line before, \
+                 repair the disk, and start again: what the disk holds is recovered"
+            ),
             Self::Config(problems) => {
                 for problem in problems {
                     eprintln!("error: {problem}");
@@ -41,6 +47,7 @@ impl Failure {
             Self::No(_) => 1,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Start(_) => 3,
+            Self::LogFailed => 4,
         })
     }
 }

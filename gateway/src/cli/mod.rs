@@ -28,6 +28,7 @@ Exit codes:
   1  the command ran and the answer is no: an audit does not hold, a log is damaged, the gateway refused
   2  wrong usage, or a configuration with errors
   3  could not start or reach what it needs: a port or data folder in use, a damaged log, no gateway there
+  4  a write to the log failed while the gateway ran; start it again
 
 Every key of the configuration is documented in config/tidegate.toml; TIDEGATE__SECTION__KEY in the
 environment overrides it.";

@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::Gateway;
 use crate::config::{Config, LogFormat, LogSettings};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidegate_queue::SystemClock;
@@ -39,9 +40,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         gateway.public_addr(),
         gateway.inner_addr()
     );
-    let name = signals.block_on(listener.end());
-    info!(signal = name, "shutting down");
-    gateway.shutdown().map_err(|error| {
+    let app = gateway.app().clone();
+    let reason = signals.block_on(async {
+        tokio::select! {
+            name = listener.end() => Ok(name),
+            () = app.durable.poisoned() => Err(Failure::LogFailed),
+        }
+    });
+    info!(reason = reason.as_ref().copied().unwrap_or("the log failed"), "shutting down");
+    let closed = gateway.shutdown();
+    // A log that failed cannot be closed either; why it failed is what the operator must hear.
+    reason?;
+    closed.map_err(|error| {
         Failure::Start(format!("the log could not be closed: {error}; the next start recovers it"))
     })?;
     info!("gateway is closed");
@@ -50,7 +60,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 fn write_log_to_stderr(settings: &LogSettings) {
     let filter = EnvFilter::new(&settings.level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second subscriber of the same process (tests) is not an error.
     let _ = match settings.format {
         LogFormat::Text => builder.try_init(),
