@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Writes are undone in units of this.
 const SECTOR: u64 = 512;
@@ -29,7 +28,7 @@ pub(super) struct Disk {
 
 struct Entry {
     path: PathBuf,
-    file: Arc<File>,
+    file: File,
     len: u64,
     durable_len: u64,
     /// Sectors written since the last sync, with what the disk has.
@@ -77,14 +76,16 @@ impl Disk {
         self.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.used))
     }
 
-    pub(super) fn open(&mut self, path: &Path, create: bool) -> io::Result<(FileId, Arc<File>)> {
-        if let Some(id) = self.names.get(path) {
-            return Ok((*id, Arc::clone(&self.files[id].file)));
-        }
+    pub(super) fn open(&mut self, path: &Path, create: bool) -> io::Result<(FileId, File)> {
         let full = self.root.join(path);
         let new = !full.exists();
-        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(full)?;
-        let file = Arc::new(file);
+        // A descriptor of its own for each open, as locks go by it.
+        let open = || OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&full);
+        let opened = open()?;
+        if let Some(id) = self.names.get(path) {
+            return Ok((*id, opened));
+        }
+        let file = open()?;
         let len = file.metadata()?.len();
         if new {
             self.changes.push(Change::Created(path.to_owned()));
@@ -94,14 +95,14 @@ impl Disk {
         self.names.insert(path.to_owned(), id);
         let entry = Entry {
             path: path.to_owned(),
-            file: Arc::clone(&file),
+            file,
             len,
             durable_len: len,
             dirty: BTreeMap::new(),
             lost: BTreeMap::new(),
         };
         self.files.insert(id, entry);
-        Ok((id, file))
+        Ok((id, opened))
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

@@ -255,7 +255,7 @@ impl Storage for Handle {
 struct FaultyFile {
     handle: Handle,
     id: FileId,
-    file: Arc<File>,
+    file: File,
 }
 
 impl StorageFile for FaultyFile {
