@@ -33,7 +33,7 @@ pub struct Refusal {
 }
 
 #[derive(Serialize)]
-struct Receipts<'a> {
+struct LeaseChange<'a> {
     receipts: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<u64>,
@@ -65,7 +65,7 @@ impl Client {
         group: &str,
         receipts: &[String],
     ) -> Result<Vec<LeaseResult<'static>>, ClientError> {
-        self.leases(topic, group, "/ack", &Receipts { receipts, delay_ms: None, lease_ms: None }).await
+        self.leases(topic, group, "/ack", &LeaseChange { receipts, delay_ms: None, lease_ms: None }).await
     }
 
     /// Gives messages back, to be delivered again after `delay_ms`, or after the group's back-off. Cancel
@@ -77,7 +77,7 @@ impl Client {
         receipts: &[String],
         delay_ms: Option<u64>,
     ) -> Result<Vec<LeaseResult<'static>>, ClientError> {
-        self.leases(topic, group, "/nack", &Receipts { receipts, delay_ms, lease_ms: None }).await
+        self.leases(topic, group, "/nack", &LeaseChange { receipts, delay_ms, lease_ms: None }).await
     }
 
     /// Prolongs leases to `lease_ms` from now; each result carries the new receipt, the old one is void.
@@ -91,8 +91,13 @@ impl Client {
         receipts: &[String],
         lease_ms: u64,
     ) -> Result<Vec<LeaseResult<'static>>, ClientError> {
-        self.leases(topic, group, "/extend", &Receipts { receipts, delay_ms: None, lease_ms: Some(lease_ms) })
-            .await
+        self.leases(
+            topic,
+            group,
+            "/extend",
+            &LeaseChange { receipts, delay_ms: None, lease_ms: Some(lease_ms) },
+        )
+        .await
     }
 
     async fn leases(
@@ -100,7 +105,7 @@ impl Client {
         topic: &str,
         group: &str,
         verb: &str,
-        body: &Receipts<'_>,
+        body: &LeaseChange<'_>,
     ) -> Result<Vec<LeaseResult<'static>>, ClientError> {
         let answer: LeaseAnswer<'static> =
             self.shared.call(Call::post(group_path(topic, group, verb)).json(body)).await?;

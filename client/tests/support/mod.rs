@@ -1,5 +1,5 @@
 //! A server that plays the gateway's part from a script: answers, delays, dropped connections.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value)]
 
 pub mod gateway;
 

@@ -1,0 +1,136 @@
+//! What can be set on a worker, and the bounds that hold.
+
+use super::stats::WorkerStats;
+use crate::Client;
+use crate::wire::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) type OnDelivery = Arc<dyn Fn(&Message<'static>) + Send + Sync>;
+
+/// A consumer of one group. Set it up, then [`Worker::run`] it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use tidegate_client::{Client, Retry, Worker};
+///
+/// let client = Client::new("http://127.0.0.1:8081")?;
+/// let summary = Worker::new(client, "mail", "sender")
+///     .concurrency(8)
+///     .run(
+///         |message| async move {
+///             println!("{}", message.body.get());
+///             Ok::<(), Retry>(())
+///         },
+///         async { tokio::signal::ctrl_c().await.unwrap_or(()) },
+///     )
+///     .await?;
+/// println!("{summary:?}");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Worker {
+    pub(super) client: Client,
+    pub(super) topic: Arc<str>,
+    pub(super) group: Arc<str>,
+    pub(super) consumer: Option<String>,
+    pub(super) concurrency: usize,
+    pub(super) receive_max: usize,
+    pub(super) wait: Duration,
+    pub(super) lease: Duration,
+    pub(super) stop_within: Duration,
+    pub(super) away_delay_max: Duration,
+    pub(super) tags: Vec<String>,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) on_delivery: Option<OnDelivery>,
+}
+
+impl Worker {
+    /// With 16 messages in flight, leases of 30 s, and 10 s to stop.
+    pub fn new(client: Client, topic: &str, group: &str) -> Self {
+        Self {
+            client,
+            topic: topic.into(),
+            group: group.into(),
+            consumer: None,
+            concurrency: 16,
+            receive_max: 256,
+            wait: Duration::from_secs(15),
+            lease: Duration::from_secs(30),
+            stop_within: Duration::from_secs(10),
+            away_delay_max: Duration::from_secs(5),
+            tags: vec!["*".to_owned()],
+            stats: Arc::default(),
+            on_delivery: None,
+        }
+    }
+
+    /// At most so many handlers at once; at least 1. No more messages than that are under lease here.
+    #[must_use]
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers.max(1);
+        self
+    }
+
+    /// Name in the gateway's figures and logs.
+    #[must_use]
+    pub fn consumer(mut self, name: impl Into<String>) -> Self {
+        self.consumer = Some(name.into());
+        self
+    }
+
+    /// At most so many messages in one receive; 256 by default, and never more than there are handlers free.
+    #[must_use]
+    pub fn receive_max(mut self, messages: usize) -> Self {
+        self.receive_max = messages.max(1);
+        self
+    }
+
+    /// How long one receive waits for the first message.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How long messages stay invisible to others. Extended at every third of it while the handler runs.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long handlers may still run after the stop; then they are aborted and their messages given back.
+    #[must_use]
+    pub fn stop_within(mut self, bound: Duration) -> Self {
+        self.stop_within = bound;
+        self
+    }
+
+    /// Longest pause between receives while the gateway is away; 5 s by default.
+    #[must_use]
+    pub fn away_delay_max(mut self, delay: Duration) -> Self {
+        self.away_delay_max = delay;
+        self
+    }
+
+    /// Only messages with one of these tags; all by default.
+    #[must_use]
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = tags.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Called with every message that arrives, redeliveries included, before its handler; for loss detection.
+    /// Must be quick: it runs on the receive loop.
+    #[must_use]
+    pub fn on_delivery(mut self, observer: impl Fn(&Message<'static>) + Send + Sync + 'static) -> Self {
+        self.on_delivery = Some(Arc::new(observer));
+        self
+    }
+
+    /// Counters, live while it runs.
+    pub fn stats(&self) -> Arc<WorkerStats> {
+        Arc::clone(&self.stats)
+    }
+}
