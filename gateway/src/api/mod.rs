@@ -10,10 +10,12 @@
 //! admin/       sales, audit, figures, health
 //! ```
 
-pub(crate) mod admin;
+pub mod admin;
 pub mod inner;
 mod orders;
 pub mod public;
 mod sales;
 mod tickets;
 mod worker;
+
+pub(crate) use worker::looked_up;

@@ -11,8 +11,11 @@
 //! table.rs    columns for a terminal
 //! ```
 
+mod audit;
 mod check;
 mod failure;
+mod log;
+mod sale;
 mod serve;
 mod table;
 
@@ -47,6 +50,12 @@ enum Command {
     Serve(serve::Args),
     /// Tell every mistake of a configuration at once
     Check(check::Args),
+    /// Rebuild the ledger from a log at rest and check its identities
+    Audit(audit::Args),
+    /// Look at a log at rest
+    Log(log::Args),
+    /// Sales of a running gateway
+    Sale(sale::Args),
 }
 
 /// Runs the command of the process's arguments.
@@ -56,6 +65,9 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Sale(args) => sale::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,6 +82,12 @@ pub fn run() -> ExitCode {
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::start)?;
+    println!("{text}");
+    Ok(())
 }
 
 #[cfg(test)]

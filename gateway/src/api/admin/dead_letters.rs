@@ -1,7 +1,7 @@
 //! Dead letters of a group, and their second chance. An order whose ticket has come to its end gets none: nobody
 //! waits for it any more.
 
-use crate::api::worker::{message_object, not_internal};
+use crate::api::worker::{looked_up, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::pipeline::topics;
 use crate::state::Core;
@@ -16,7 +16,7 @@ const MAX: usize = 1_000;
 pub(in crate::api) fn dead_letters(core: &Core, topic: &str, group: &str) -> Result<Answer, Refusal> {
     not_internal(topic)?;
     let letters = core.app.queue.dead_letters(topic, group, MAX);
-    let messages = letters.iter().map(|message| message_object(message, "", 0)).collect();
+    let messages = letters.iter().map(looked_up).collect();
     Ok(answer::json(StatusCode::OK, &ReceiveAnswer { messages }))
 }
 

@@ -26,4 +26,5 @@ pub(super) use health::{gateways, healthz, readyz};
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
 
 pub(crate) use audit::audit_object;
-pub use rates::{Rates, run_rates};
+pub use rates::Rates;
+pub(crate) use rates::run_rates;

@@ -60,7 +60,7 @@ impl Rates {
 }
 
 /// Samples until the gateway stops.
-pub async fn run_rates(core: Rc<Core>) {
+pub(crate) async fn run_rates(core: Rc<Core>) {
     let mut ticks = interval(SAMPLE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Instant::now();

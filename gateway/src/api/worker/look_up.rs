@@ -3,7 +3,7 @@
 //! An id is a position and costs one read. For keys there is no index yet: the log is searched on a thread of
 //! its own, one search at a time, within a bound of time.
 
-use super::{message_object, not_internal};
+use super::{looked_up, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::state::Core;
 use http::StatusCode;
@@ -44,7 +44,7 @@ pub(in crate::api) async fn look_up(
         }
         _ => return Err(Refusal::BadRequest("exactly one of `id` and `key` is needed".into())),
     };
-    let messages = found.iter().map(|message| message_object(message, "", 0)).collect();
+    let messages = found.iter().map(looked_up).collect();
     Ok(answer::json(StatusCode::OK, &ReceiveAnswer { messages }))
 }
 

@@ -55,6 +55,11 @@ pub(super) fn message_object<'m>(message: &'m Message, receipt: &'m str, attempt
     }
 }
 
+/// A message that is looked at, not delivered.
+pub(crate) fn looked_up(message: &Message) -> wire::Message<'_> {
+    message_object(message, "", 0)
+}
+
 /// A whole number in `from..=to`, or a refusal that names the field.
 fn in_range(field: &'static str, value: u64, from: u64, to: u64) -> Result<u64, Refusal> {
     if (from..=to).contains(&value) {

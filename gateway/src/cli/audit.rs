@@ -1,0 +1,130 @@
+//! `tidegate audit`: the ledger rebuilt from a log at rest, and its identities. Needs no gateway and changes
+//! nothing.
+
+use super::{Failure, log, table};
+use crate::api::admin::audit_object;
+use crate::pipeline::recover::rebuild;
+use std::path::PathBuf;
+use tidegate_client::wire::{Audit, AuditReport, TicketStatus};
+use tidegate_queue::log::LogReader;
+use tidegate_stock::{Journal, JournalError, Lsn, Record};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Data folder of a gateway that is stopped, or a copy of one
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Nothing is written down: the log is only read.
+#[derive(Debug, Clone, Copy)]
+struct ReadOnly;
+
+impl Journal for ReadOnly {
+    fn append(&self, _record: &Record<'_>) -> Result<Lsn, JournalError> {
+        Err(JournalError::Poisoned)
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(u64::MAX)
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let reader = LogReader::open(&args.data).map_err(log::failure)?;
+    if !reader.report().is_sound() {
+        println!("{}", reader.report());
+        return Err(Failure::No(
+            "the log is damaged; the ledger is not rebuilt from a part of it".to_owned(),
+        ));
+    }
+    let mut unreadable = None;
+    let rebuilt = rebuild(&args.data, &ReadOnly, |from| {
+        let records =
+            reader.records().map_while(|record| record.map_err(|error| unreadable = Some(error)).ok());
+        records.filter(move |record| record.position() >= from).filter_map(|record| log::message(&record))
+    })
+    .map_err(|error| Failure::No(error.to_string()))?;
+    if let Some(error) = unreadable {
+        return Err(Failure::No(format!("the log cannot be read to its end: {error}")));
+    }
+    let ledger = rebuilt.ledger;
+    // Every record at rest counts: what was returned in the last moment is for sale again.
+    ledger.settle(Lsn(u64::MAX));
+    let mut sales: Vec<_> = ledger.sales().into_iter().map(|view| view.sale).collect();
+    sales.sort();
+    let audits: Vec<Audit> =
+        sales.iter().filter_map(|sale| ledger.audit(sale)).map(|audit| audit_object(&audit)).collect();
+    if !args.json {
+        let report = reader.report();
+        let snapshot =
+            if rebuilt.cut.0 == 0 { String::new() } else { format!(", snapshot at {}", rebuilt.cut) };
+        println!("log is sound: {} records to position {}{snapshot}\n", report.records, report.end);
+    }
+    print(&audits, args.json)
+}
+
+/// Prints audits; fails when one does not hold.
+pub(super) fn print(audits: &[Audit], json: bool) -> Result<(), Failure> {
+    let holds = audits.iter().all(|audit| audit.holds);
+    if json {
+        super::print_json(&AuditReport { holds, sales: audits.to_vec() })?;
+    } else if audits.is_empty() {
+        println!("no sales");
+    } else {
+        print_tables(audits);
+    }
+    if holds {
+        return Ok(());
+    }
+    let broken: Vec<&str> =
+        audits.iter().filter(|audit| !audit.holds).map(|audit| audit.sale.as_str()).collect();
+    Err(Failure::No(format!("the audit does not hold for {}", broken.join(", "))))
+}
+
+fn print_tables(audits: &[Audit]) {
+    let head = ["sale", "initial", "restocked", "available", "held", "sold", "returned", "holds"];
+    let rows: Vec<Vec<String>> = audits
+        .iter()
+        .map(|audit| {
+            let counters =
+                [audit.initial, audit.restocked, audit.available, audit.held, audit.sold, audit.returned];
+            let cells = counters.iter().map(u64::to_string);
+            [audit.sale.clone()].into_iter().chain(cells).chain([yes(audit.holds)]).collect()
+        })
+        .collect();
+    println!("{}", table::render(&head, &rows));
+
+    let head: Vec<&str> =
+        ["sale"].into_iter().chain(TicketStatus::ALL.iter().map(|status| status.as_str())).collect();
+    let rows: Vec<Vec<String>> = audits
+        .iter()
+        .map(|audit| {
+            let count = |status| audit.tickets.get(status).copied().unwrap_or_default().to_string();
+            [audit.sale.clone()].into_iter().chain(TicketStatus::ALL.iter().map(count)).collect()
+        })
+        .collect();
+    println!("{}", table::render(&head, &rows));
+
+    let rows: Vec<Vec<String>> = audits
+        .iter()
+        .flat_map(|audit| {
+            audit.identities.iter().map(|identity| {
+                let sides = [identity.left.to_string(), identity.right.to_string()];
+                [audit.sale.clone(), identity.name.clone()]
+                    .into_iter()
+                    .chain(sides)
+                    .chain([yes(identity.holds)])
+                    .collect()
+            })
+        })
+        .collect();
+    print!("{}", table::render(&["sale", "identity", "left", "right", "holds"], &rows));
+}
+
+fn yes(holds: bool) -> String {
+    if holds { "yes" } else { "NO" }.to_owned()
+}

@@ -1,0 +1,234 @@
+//! `tidegate sale`: the sales of a running gateway, over its admin API.
+
+use super::{Failure, audit, table};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use tidegate_client::wire::{PutSale, Sale, SaleState};
+use tidegate_client::{Client, ClientError, RetryPolicy};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The gateway's inner listener
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", global = true)]
+    inner: String,
+    /// Admin token, where the gateway asks for one
+    #[arg(long, global = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with the admin token (an argument is seen by every user of this machine)
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// All sales with their counters
+    List,
+    /// One sale
+    Show {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Create a sale, or change everything of it but its stock
+    Create(Create),
+    /// Open a sale by hand, whatever its window says
+    Open {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Close a sale by hand; its tickets live on
+    Close {
+        /// Id of the sale
+        sale: String,
+    },
+    /// Add units; a repeat with the same --id adds nothing
+    Restock {
+        /// Id of the sale
+        sale: String,
+        /// Your id of this delivery
+        #[arg(long, value_name = "RESTOCK_ID")]
+        id: String,
+        /// Units
+        #[arg(long)]
+        quantity: u64,
+    },
+    /// Recount the tickets; exit code 1 when an identity does not hold
+    Audit {
+        /// Id of the sale; all sales without it
+        sale: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// Id of the sale: 1 to 64 of A-Z a-z 0-9 _ . -
+    sale: String,
+    /// What is sold
+    #[arg(long)]
+    item: String,
+    /// Units put on sale; fixed once the sale exists
+    #[arg(long)]
+    stock: u64,
+    /// For people
+    #[arg(long)]
+    title: Option<String>,
+    /// Units that one buyer may hold
+    #[arg(long, default_value_t = 1)]
+    per_buyer_limit: u32,
+    /// Units that one order may ask for
+    #[arg(long, default_value_t = 1)]
+    quantity_max: u32,
+    /// Opens by itself, in ms since 1970
+    #[arg(long)]
+    opens_at_ms: Option<u64>,
+    /// Closes by itself, in ms since 1970
+    #[arg(long)]
+    closes_at_ms: Option<u64>,
+    /// An order that no worker has created is dropped after
+    #[arg(long, default_value_t = 30_000)]
+    order_deadline_ms: u64,
+    /// A created order that is not paid expires after
+    #[arg(long, default_value_t = 900_000)]
+    pay_window_ms: u64,
+    /// Share of the token queue, against other sales
+    #[arg(long, default_value_t = 1)]
+    weight: u32,
+    /// Sales of one group share the per-buyer limit
+    #[arg(long)]
+    limit_group: Option<String>,
+    /// A released ticket still counts against the buyer's limit
+    #[arg(long)]
+    limit_counts_released: bool,
+    /// Open it at once
+    #[arg(long)]
+    open: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let client = client(args)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+    runtime.block_on(call(args, &client))
+}
+
+fn client(args: &Args) -> Result<Client, Failure> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::Usage(format!("cannot read --token-file {}: {error}", path.display()))
+            })?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        (None, None) => None,
+    };
+    // Somebody waits at a terminal: two quick attempts, then say what is wrong.
+    let retry = RetryPolicy { attempts_max: 2, ..RetryPolicy::default() };
+    let mut builder = Client::builder(&args.inner).retry(retry).request_timeout(Duration::from_secs(30));
+    if let Some(token) = token {
+        builder = builder.token(token);
+    }
+    builder.build().map_err(|error| Failure::Usage(format!("--inner: {error}")))
+}
+
+async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
+    match &args.command {
+        Command::List => {
+            let sales = client.sales().await?;
+            print_sales(args, &sales, &sales)
+        }
+        Command::Show { sale } => {
+            let found = client.sale(sale).await?;
+            let found = found.ok_or_else(|| Failure::No(format!("no sale \"{sale}\" at {}", args.inner)))?;
+            print_sale(args, &found)
+        }
+        Command::Create(create) => {
+            let mut sale = client.put_sale(&create.sale, &create.settings()).await?;
+            if create.open {
+                sale = client.open_sale(&create.sale).await?;
+            }
+            print_sale(args, &sale)
+        }
+        Command::Open { sale } => print_sale(args, &client.open_sale(sale).await?),
+        Command::Close { sale } => print_sale(args, &client.close_sale(sale).await?),
+        Command::Restock { sale, id, quantity } => {
+            print_sale(args, &client.restock(sale, id, *quantity).await?)
+        }
+        Command::Audit { sale: Some(sale) } => {
+            let audit = client.audit_sale(sale).await?;
+            audit::print(std::slice::from_ref(&audit), args.json)
+        }
+        Command::Audit { sale: None } => audit::print(&client.audit().await?.sales, args.json),
+    }
+}
+
+impl Create {
+    fn settings(&self) -> PutSale {
+        PutSale {
+            item: self.item.clone(),
+            title: self.title.clone(),
+            stock: self.stock,
+            per_buyer_limit: self.per_buyer_limit,
+            quantity_max: self.quantity_max,
+            opens_at_ms: self.opens_at_ms,
+            closes_at_ms: self.closes_at_ms,
+            order_deadline_ms: self.order_deadline_ms,
+            pay_window_ms: self.pay_window_ms,
+            weight: self.weight,
+            requires_pass: false,
+            limit_group: self.limit_group.clone(),
+            limit_counts_released: self.limit_counts_released,
+        }
+    }
+}
+
+fn print_sale(args: &Args, sale: &Sale<'_>) -> Result<(), Failure> {
+    print_sales(args, std::slice::from_ref(sale), sale)
+}
+
+fn print_sales(args: &Args, sales: &[Sale<'_>], json: &impl Serialize) -> Result<(), Failure> {
+    if args.json {
+        return super::print_json(json);
+    }
+    let head = ["sale", "item", "state", "initial", "restocked", "available", "held", "sold", "returned"];
+    let rows: Vec<Vec<String>> = sales
+        .iter()
+        .map(|sale| {
+            let counters =
+                [sale.initial, sale.restocked, sale.available, sale.held, sale.sold, sale.returned];
+            let words = [sale.sale.to_string(), sale.item.to_string(), state(sale.state).to_owned()];
+            words.into_iter().chain(counters.iter().map(u64::to_string)).collect()
+        })
+        .collect();
+    print!("{}", table::render(&head, &rows));
+    Ok(())
+}
+
+fn state(state: SaleState) -> &'static str {
+    match state {
+        SaleState::Upcoming => "upcoming",
+        SaleState::Open => "open",
+        SaleState::SoldOut => "sold_out",
+        SaleState::Closed => "closed",
+        SaleState::Paused => "paused",
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unavailable { .. } | ClientError::Timeout { .. } => Self::Start(error.to_string()),
+            ClientError::Problem { .. }
+            | ClientError::Status { .. }
+            | ClientError::Decode { .. }
+            | ClientError::TooLarge { .. }
+            | ClientError::Request { .. }
+            | _ => Self::No(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A gateway in this process on free ports with a folder of its own, and an HTTP client that is no part of the
+//! project: what it sends and gets is the text on the wire.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate::Gateway;
+use tidegate::config::Config;
+use tidegate_queue::SystemClock;
+use tidegate_queue::storage::DiskStorage;
+
+/// A running gateway; drains and closes when dropped.
+pub struct Running {
+    gateway: Option<Gateway>,
+    pub public: SocketAddr,
+    pub inner: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and problem type, for refusals.
+    pub fn problem(&self) -> (u16, String) {
+        assert!(self.head.contains("application/problem+json"), "{self:?}");
+        let document = self.json();
+        assert_eq!(document["status"], self.status, "{self:?}");
+        (self.status, document["type"].as_str().unwrap_or_default().to_owned())
+    }
+
+    pub fn detail(&self) -> String {
+        self.json()["detail"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Starts a gateway over a fresh folder; `more` is added to its configuration.
+pub fn start(more: &str) -> Running {
+    start_in(tempfile::tempdir().unwrap(), more)
+}
+
+/// Starts a gateway over a folder that was used before.
+pub fn start_in(dir: tempfile::TempDir, more: &str) -> Running {
+    let data = dir.path().join("data");
+    let text = format!(
+        "[listen]\npublic = \"127.0.0.1:0\"\ninner = \"127.0.0.1:0\"\nthreads = 1\ndrain_ms = 2000\n\
+         [data]\ndir = \"{}\"\nsegment_bytes = 1048576\n{more}\n",
+        data.display()
+    );
+    let path = dir.path().join("tidegate.toml");
+    std::fs::write(&path, text).unwrap();
+    let gateway = open(&path).unwrap();
+    let (public, inner) = (gateway.public_addr(), gateway.inner_addr());
+    Running { gateway: Some(gateway), public, inner, dir }
+}
+
+fn open(path: &Path) -> Result<Gateway, tidegate::StartError> {
+    let config = Config::load(Some(path), std::iter::empty()).unwrap();
+    let storage = Arc::new(DiskStorage::new(&config.data.dir).unwrap());
+    Gateway::start(config, storage, Arc::new(SystemClock::new()))
+}
+
+impl Running {
+    pub fn app(&self) -> &Arc<tidegate::state::App> {
+        self.gateway.as_ref().unwrap().app()
+    }
+
+    /// Drains, closes, and gives the folder back.
+    pub fn stop(mut self) -> tempfile::TempDir {
+        self.gateway.take().unwrap().shutdown().unwrap();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        send(self.inner, "GET", path, "", "")
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        send(self.inner, "POST", path, "", body)
+    }
+
+    pub fn put(&self, path: &str, body: &str) -> Answer {
+        send(self.inner, "PUT", path, "", body)
+    }
+
+    /// A sale that is open.
+    pub fn sale(&self, sale: &str, stock: u64, more: &str) {
+        let body = format!("{{\"item\":\"i\",\"stock\":{stock}{more}}}");
+        assert_eq!(self.put(&format!("/v1/sales/{sale}"), &body).status, 201);
+        assert_eq!(self.post(&format!("/v1/sales/{sale}/open"), "").status, 200);
+    }
+
+    /// A winning order; answers the ticket.
+    pub fn win(&self, sale: &str, buyer: &str) -> String {
+        let answer = send(
+            self.public,
+            "POST",
+            &format!("/v1/sales/{sale}/orders"),
+            &format!("X-User-Id: {buyer}\r\n"),
+            "",
+        );
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["ticket"].as_str().unwrap().to_owned()
+    }
+
+    /// Messages under lease.
+    pub fn receive(&self, topic: &str, group: &str, body: &str) -> Vec<Value> {
+        let answer = self.post(&format!("/v1/topics/{topic}/groups/{group}/receive"), body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["messages"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.shutdown().unwrap();
+        }
+    }
+}
+
+/// One request on a connection of its own. `headers` end with CRLF each.
+pub fn send(to: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let host = if headers.contains("Host:") { String::new() } else { format!("Host: {to}\r\n") };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\n{host}{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_owned(), text: body.to_owned() }
+}
