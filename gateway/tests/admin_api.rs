@@ -3,8 +3,8 @@
 
 mod harness;
 
-use harness::{send, start};
-use serde_json::json;
+use harness::{eventually, send, start};
+use serde_json::{Value, json};
 
 fn refused(answer: &harness::Answer, status: u16, kind: &str) {
     assert_eq!(answer.problem(), (status, kind.to_owned()), "{answer:?}");
@@ -103,13 +103,11 @@ fn the_audit_recounts_every_sale() {
     gateway.win("s", "bob");
     gateway.post(&format!("/v1/tickets/{ticket}/rejected"), r#"{"reason":"x"}"#);
     // The unit is back as soon as the settle thread has seen the record.
-    let audit = loop {
+    let audit = eventually("the unit is back", || {
         let audit = gateway.get("/v1/sales/s/audit");
         assert_eq!(audit.status, 200, "{audit:?}");
-        if audit.json()["available"] == 4 {
-            break audit.json();
-        }
-    };
+        Some(audit.json()).filter(|audit| audit["available"] == 4)
+    });
     assert_eq!(audit["holds"], true);
     assert_eq!((&audit["held"], &audit["sold"], &audit["returned"]), (&json!(1), &json!(0), &json!(1)));
     assert_eq!((&audit["tickets"]["queued"], &audit["tickets"]["rejected"]), (&json!(1), &json!(1)));
@@ -126,12 +124,16 @@ fn figures_tell_backlog_and_leases() {
     gateway.win("s", "alice");
     gateway.win("s", "bob");
     assert_eq!(gateway.receive("orders", "order-workers", r#"{"max":1,"wait_ms":5000}"#).len(), 1);
-    let topics = gateway.get("/v1/topics").json();
-    let orders =
-        topics["topics"].as_array().unwrap().iter().find(|topic| topic["topic"] == "orders").unwrap();
-    let workers =
-        orders["groups"].as_array().unwrap().iter().find(|g| g["group"] == "order-workers").unwrap();
-    assert_eq!((&workers["backlog"], &workers["leased"]), (&json!(2), &json!(1)), "{topics}");
+    let orders = eventually("two orders, one under lease", || {
+        let topics = gateway.get("/v1/topics").json();
+        let named = |list: &Value, key: &str, name: &str| {
+            list.as_array().unwrap().iter().find(|entry| entry[key] == name).unwrap().clone()
+        };
+        let orders = named(&topics["topics"], "topic", "orders");
+        let workers = named(&orders["groups"], "group", "order-workers");
+        (workers["backlog"] == 2 && workers["leased"] == 1).then_some(orders)
+    });
+    let workers = &orders["groups"][0];
     assert_eq!(orders["appended"], 2);
     assert!(orders["in_per_second"].is_number() && workers["out_per_second"].is_number());
 }
@@ -161,9 +163,9 @@ fn dead_letters_get_a_second_chance_unless_their_ticket_has_ended() {
     );
     assert_eq!(gateway.receive("t", "g", r#"{"wait_ms":5000}"#)[0]["attempt"], 1);
     // The order's dead letter has failed its ticket.
-    while gateway.get("/v1/sales/s/audit").json()["tickets"]["failed"] != 1 {
-        std::thread::yield_now();
-    }
+    eventually("the ticket has failed", || {
+        (gateway.get("/v1/sales/s/audit").json()["tickets"]["failed"] == 1).then_some(())
+    });
     assert_eq!(letters("orders", "order-workers")[0]["keys"][0], ticket.as_str());
     let redriven = gateway.post("/v1/topics/orders/groups/order-workers/dead-letters/redrive", "").json();
     assert_eq!(redriven["results"][0]["error"], "ticket-terminal", "{redriven}");
@@ -177,12 +179,15 @@ fn probes_metrics_and_the_page_answer() {
     gateway.win("s", "alice");
     assert_eq!(gateway.get("/healthz").status, 200);
     assert_eq!(gateway.get("/readyz").json()["status"], "ready");
-    let metrics = gateway.get("/metrics");
+    // The order is in its group's index a moment after it is durable.
+    let backlog = "tidegate_group_backlog_messages{topic=\"orders\",group=\"order-workers\"} 1";
+    let metrics = eventually(backlog, || {
+        Some(gateway.get("/metrics")).filter(|metrics| metrics.text.contains(backlog))
+    });
     assert!(metrics.head.contains("application/openmetrics-text"));
     for line in [
         "tidegate_requests_total{outcome=\"won\"} 1",
         "tidegate_stock_units{sale=\"s\",state=\"held\"} 1",
-        "tidegate_group_backlog_messages{topic=\"orders\",group=\"order-workers\"} 1",
         "tidegate_log_failed 0",
         "# EOF",
     ] {

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Running, start};
+use harness::{Running, eventually, send_text, start};
 use serde_json::{Value, json};
 
 fn refused(answer: &harness::Answer, status: u16, kind: &str) {
@@ -74,9 +74,9 @@ fn a_receive_waits_for_its_first_message() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| gateway.receive("t", "g", "{\"wait_ms\":20000}"));
         // The group exists once the receive waits.
-        while gateway.app().receives.available_permits() == 1_024 {
-            std::thread::yield_now();
-        }
+        eventually("the receive waits", || {
+            (gateway.app().receives.available_permits() < 1_024).then_some(())
+        });
         publish(&gateway, "t", &json!([{ "body": 1 }]));
         assert_eq!(waiting.join().unwrap().len(), 1);
     });
@@ -88,9 +88,7 @@ fn a_receive_beyond_the_bound_is_refused() {
     let gateway = start("[queue]\nwaiting_receives_max = 1\n");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| gateway.receive("t", "g", "{\"wait_ms\":20000}"));
-        while gateway.app().receives.available_permits() == 1 {
-            std::thread::yield_now();
-        }
+        eventually("the receive waits", || (gateway.app().receives.available_permits() == 0).then_some(()));
         let second = gateway.post("/v1/topics/t/groups/g/receive", "{\"wait_ms\":20000}");
         refused(&second, 503, "queue-unavailable");
         assert!(second.head.to_lowercase().contains("retry-after: "), "{second:?}");
@@ -151,7 +149,7 @@ fn requests_are_refused_by_the_name_of_the_field() {
         (format!("{group}/receive"), r#"{"max":5000}"#, "`max`"),
         (format!("{group}/receive"), r#"{"lease_ms":0}"#, "`lease_ms`"),
         (format!("{group}/receive"), r#"{"lease_ms":99999999999}"#, "`lease_ms`"),
-        (format!("{group}/receive"), "[]", "invalid type"),
+        (format!("{group}/receive"), "[]", "JSON object"),
         (format!("{group}/ack"), r#"{"receipt":["x"]}"#, "receipt"),
         (format!("{group}/ack"), "", "EOF"),
         (format!("{group}/nack"), r#"{"receipts":[],"delay":1}"#, "delay"),
@@ -370,6 +368,11 @@ fn an_order_that_came_to_its_end_is_never_delivered() {
 #[test]
 fn a_body_beyond_the_bound_is_refused() {
     let gateway = start("");
-    let body = format!("{{\"messages\":[{{\"body\":\"{}\"}}]}}", "x".repeat(9 << 20));
-    refused(&gateway.post("/v1/topics/t/messages", &body), 413, "payload-too-large");
+    // Refused by its announced length: nothing of it is read.
+    let head = "POST /v1/topics/t/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 8388609\r\n\r\n";
+    refused(&send_text(gateway.inner, head), 413, "payload-too-large");
+    // And by its real length, where none is announced.
+    let chunk = format!("80001\r\n{}\r\n", "x".repeat(0x80001));
+    let head = "POST /v1/topics/t/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    refused(&send_text(gateway.inner, &format!("{head}{}", chunk.repeat(16))), 413, "payload-too-large");
 }

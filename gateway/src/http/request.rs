@@ -47,6 +47,10 @@ pub fn percent_decode(text: &str) -> Cow<'_, str> {
 
 /// A JSON body. The refusal names the unknown or missing field, and where.
 pub fn parse_json<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
+    // Left to itself, serde would take `["x"]` for a struct of one field.
+    if body.trim_ascii_start().first().is_some_and(|&byte| byte != b'{') {
+        return Err(Refusal::BadRequest("the body must be a JSON object".into()));
+    }
     serde_json::from_slice(body).map_err(|error| Refusal::BadRequest(error.to_string().into()))
 }
 

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::Gateway;
 use tidegate::config::Config;
 use tidegate_queue::SystemClock;
@@ -57,7 +57,7 @@ pub fn start_in(dir: tempfile::TempDir, more: &str) -> Running {
     let data = dir.path().join("data");
     let text = format!(
         "[listen]\npublic = \"127.0.0.1:0\"\ninner = \"127.0.0.1:0\"\nthreads = 1\ndrain_ms = 2000\n\
-         [data]\ndir = \"{}\"\nsegment_bytes = 1048576\n{more}\n",
+         [data]\ndir = \"{}\"\nsegment_bytes = 8388608\n{more}\n",
         data.display()
     );
     let path = dir.path().join("tidegate.toml");
@@ -134,17 +134,34 @@ impl Drop for Running {
 
 /// One request on a connection of its own. `headers` end with CRLF each.
 pub fn send(to: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let host = if headers.contains("Host:") { String::new() } else { format!("Host: {to}\r\n") };
     let request = format!(
         "{method} {path} HTTP/1.1\r\n{host}{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
+    send_text(to, &request)
+}
+
+/// Whatever text on a connection of its own.
+pub fn send_text(to: SocketAddr, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_owned(), text: body.to_owned() }
+}
+
+/// Looks until it finds what it waits for; fails after half a minute.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within 30 s");
+        std::thread::yield_now();
+    }
 }
