@@ -78,6 +78,11 @@ impl Running {
         self.gateway.as_ref().unwrap().app()
     }
 
+    /// The folder around the data folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Drains, closes, and gives the folder back.
     pub fn stop(mut self) -> tempfile::TempDir {
         self.gateway.take().unwrap().shutdown().unwrap();
@@ -164,4 +169,25 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "{what}: not within 30 s");
         std::thread::yield_now();
     }
+}
+
+/// Runs the built command; answers exit code, standard output, standard error.
+pub fn tidegate(arguments: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Flips a bit of the first place in the log where `pattern` stands.
+pub fn damage(data: &Path, pattern: &[u8]) {
+    for entry in std::fs::read_dir(data.join("commitlog")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(pattern.len()).position(|window| window == pattern) {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("the pattern is not in the log");
 }
