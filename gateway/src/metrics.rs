@@ -36,6 +36,8 @@ impl fmt::Debug for Figures {
     }
 }
 
+/// Reads one figure of a group.
+type Read = fn(&tidegate_queue::GroupStats) -> u64;
 /// One figure with its labels.
 type Sample<L> = (L, u64);
 
@@ -102,7 +104,6 @@ impl Figures {
             let labels = [("topic", &*topic.topic)];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&topic.appended, None)?;
         }
-        type Read = fn(&tidegate_queue::GroupStats) -> u64;
         let counters: [(&str, &str, Read); 2] = [
             ("group_acked_messages", "Messages acknowledged", |group| group.acked),
             ("group_delivered_messages", "Messages delivered, redeliveries included", |group| {

@@ -101,22 +101,18 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
 /// Scope and methods of a path; `None`: there is no such path.
 fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
     Some(match path {
-        ["v1", "topics", _, "groups", _, "receive" | "ack" | "nack" | "extend" | "reset"] => {
-            (Scope::Worker, "POST")
-        }
-        ["v1", "topics", _, "groups", _, "offsets"] => (Scope::Worker, "GET"),
+        ["v1", "topics", _, "groups", _, "receive" | "ack" | "nack" | "extend" | "reset"]
+        | ["v1", "tickets", _, "created" | "rejected" | "paid" | "cancelled"] => (Scope::Worker, "POST"),
         ["v1", "topics", _, "groups", _] | ["v1", "topics", _] => (Scope::Worker, "PUT"),
         ["v1", "topics", _, "messages"] => (Scope::Worker, "GET, POST"),
-        ["v1", "tickets", _, "created" | "rejected" | "paid" | "cancelled"] => (Scope::Worker, "POST"),
-        ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
-        ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
-        ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
-        ["v1", "sales", _, "open" | "close" | "restock"] => (Scope::Admin, "POST"),
-        ["v1", "sales" | "audit" | "topics" | "gateways"] | ["v1", "sales", _, "audit"] => {
-            (Scope::Admin, "GET")
-        }
         // Prometheus gets by with either token.
-        ["metrics"] => (Scope::Worker, "GET"),
+        ["v1", "topics", _, "groups", _, "offsets"] | ["metrics"] => (Scope::Worker, "GET"),
+        ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
+        ["v1", "sales", _, "open" | "close" | "restock"]
+        | ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
+        ["v1", "sales" | "audit" | "topics" | "gateways"]
+        | ["v1", "sales", _, "audit"]
+        | ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
         ["healthz" | "readyz" | ""] => (Scope::Open, "GET"),
         _ => return None,
     })

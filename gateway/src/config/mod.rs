@@ -27,6 +27,9 @@ pub use types::{
 use std::path::Path;
 use toml::de::DeTable;
 
+/// A dotted key and its default as TOML text; empty when it has none.
+pub(crate) type KeyDefault = (String, String);
+
 impl Config {
     /// Reads and checks the file (`None`: all defaults), then the environment over it. Variables that do not
     /// begin with `TIDEGATE__` are ignored; `TIDEGATE__LISTEN__PUBLIC` stands for `listen.public`.
@@ -55,7 +58,7 @@ impl Config {
         path: &Path,
         text: &str,
         env: impl Iterator<Item = (String, String)>,
-    ) -> (Result<Self, Vec<ConfigProblem>>, Vec<(String, String)>) {
+    ) -> (Result<Self, Vec<ConfigProblem>>, Vec<KeyDefault>) {
         let (document, errors) = DeTable::parse_recoverable(text);
         let overrides = reader::Overrides::new(env);
         let mut reader = reader::Reader::new(path, text, &overrides);

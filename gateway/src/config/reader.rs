@@ -41,7 +41,7 @@ pub(super) struct Reader<'a> {
     overrides: &'a Overrides,
     pub(super) problems: Vec<ConfigProblem>,
     /// Every key that was asked for, with its default as TOML text (empty: none).
-    pub(super) keys: Vec<(String, String)>,
+    pub(super) keys: Vec<super::KeyDefault>,
 }
 
 /// One table of the document, or its absence: then every key has its override or its default.
@@ -181,18 +181,16 @@ impl<'a> Section<'_, 'a> {
         self.known.push(key);
         let path = self.path_of(key);
         let mut found = None;
-        if self.env {
-            if let Some(entry) = self.reader.overrides.0.get(&path) {
-                entry.used.set(true);
-                found = Some(Found {
-                    value: match DeValue::parse(&entry.value) {
-                        Ok(value) => value.into_inner(),
-                        Err(_) => DeValue::String(entry.value.as_str().into()),
-                    },
-                    raw: Some(&entry.value),
-                    place: Place::Env(entry.name.clone()),
-                });
-            }
+        if self.env
+            && let Some(entry) = self.reader.overrides.0.get(&path)
+        {
+            entry.used.set(true);
+            let parsed = DeValue::parse(&entry.value).map(Spanned::into_inner);
+            found = Some(Found {
+                value: parsed.unwrap_or_else(|_| DeValue::String(entry.value.as_str().into())),
+                raw: Some(&entry.value),
+                place: Place::Env(entry.name.clone()),
+            });
         }
         self.reader.keys.push((path, default));
         if found.is_none()
@@ -338,13 +336,12 @@ impl<'a> Section<'_, 'a> {
             return fallback();
         };
         let mut values = Vec::with_capacity(array.len());
-        for entry in array.iter() {
-            match entry.get_ref().as_str().and_then(&parse) {
-                Some(value) => values.push(value),
-                None => {
-                    let message = format!("{} is no {what}", render(entry.get_ref()));
-                    self.problem(found.place.clone(), key, message, None);
-                }
+        for entry in array {
+            if let Some(value) = entry.get_ref().as_str().and_then(&parse) {
+                values.push(value);
+            } else {
+                let message = format!("{} is no {what}", render(entry.get_ref()));
+                self.problem(found.place.clone(), key, message, None);
             }
         }
         values

@@ -46,12 +46,11 @@ pub(in crate::api) async fn redrive(
     let mut results = Vec::with_capacity(letters.len());
     for (id, letter) in letters {
         let error = match letter {
-            None => Some(ProblemType::NotFound),
             Some(letter) if topic == topics::ORDERS && has_ended(core, &letter, &mut newest) => {
                 Some(ProblemType::TicketTerminal)
             }
             Some(letter) if app.queue.redrive(topic, group, letter.position) => None,
-            Some(_) => Some(ProblemType::NotFound),
+            Some(_) | None => Some(ProblemType::NotFound),
         };
         results.push(RedriveResult {
             id,

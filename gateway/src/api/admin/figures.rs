@@ -15,7 +15,7 @@ pub(in crate::api) fn list_topics(core: &Core) -> Answer {
             .groups
             .iter()
             .map(|group| GroupStats {
-                group: group.group.to_string(),
+                group: group.group.clone(),
                 backlog: group.backlog,
                 oldest_age_ms: group.oldest_age_ms,
                 leased: group.leased,
@@ -25,7 +25,7 @@ pub(in crate::api) fn list_topics(core: &Core) -> Answer {
                 out_per_second: rates.out_of(&topic.topic, &group.group),
             })
             .collect(),
-        topic: topic.topic.to_string(),
+        topic: topic.topic.clone(),
     });
     answer::json(StatusCode::OK, &TopicList { topics: topics.collect() })
 }

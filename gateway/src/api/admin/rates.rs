@@ -51,9 +51,9 @@ impl Rates {
             rate.count = count;
         };
         for topic in stats {
-            take((topic.topic.to_string(), None), topic.appended);
+            take((topic.topic.clone(), None), topic.appended);
             for group in &topic.groups {
-                take((topic.topic.to_string(), Some(group.group.to_string())), group.acked);
+                take((topic.topic.clone(), Some(group.group.clone())), group.acked);
             }
         }
     }

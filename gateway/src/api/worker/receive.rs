@@ -108,7 +108,7 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
             }
             // Not ours to judge: it stays leased, comes again, and ends as a dead letter that people see.
             None => {
-                error!(position = %delivery.message.position, "an order message without a ticket in the ledger")
+                error!(position = %delivery.message.position, "an order message without a ticket in the ledger");
             }
         }
     }
