@@ -1,0 +1,224 @@
+//! Delayed messages and deadlines: never early, never late, never twice, and told of when nobody asks.
+#![allow(clippy::unwrap_used)]
+
+mod queue_support;
+
+use queue_support::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+use tidegate_queue::*;
+
+fn delayed(body: &[u8], deliver_at_ms: u64) -> NewMessage<'_> {
+    NewMessage { deliver_at_ms: Some(deliver_at_ms), ..message(body) }
+}
+
+fn mortal(body: &[u8], deadline_ms: u64) -> NewMessage<'_> {
+    NewMessage { deadline_ms: Some(deadline_ms), ..message(body) }
+}
+
+fn tick(queue: &Queue) {
+    queue.tick();
+    settle_down(queue);
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn fm36_a_delayed_message_comes_neither_early_nor_twice_nor_never() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    let batch = [delayed(b"at 1000", NOW_MS + 1_000), delayed(b"at 1001", NOW_MS + 1_001), message(b"now")];
+    append(&queue, &batch);
+    append(&queue, &[delayed(b"past", NOW_MS - 5)]);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1 << 40)), ["now", "past"]);
+    folder.clock.advance(999);
+    tick(&queue);
+    assert!(receive(&queue, GROUP, 10, 1 << 40).is_empty(), "not a millisecond early");
+
+    // A restart before it is due changes nothing.
+    drop(queue);
+    let queue = folder.open();
+    tick(&queue);
+    assert_eq!(queue.delayed(), 2);
+    assert_eq!(bodies(&receive(&queue, "other", 10, 1 << 40)), ["now", "past"]);
+    folder.clock.advance(1);
+    tick(&queue);
+    tick(&queue);
+    let due = receive(&queue, "other", 10, 1 << 40);
+    assert_eq!(bodies(&due), ["at 1000"]);
+    assert_eq!(due[0].message.times.deliver_at_ms, Some(NOW_MS + 1_000));
+
+    // A restart after it was delivered does not deliver it again; after a long outage all come at once.
+    drop(queue);
+    folder.clock.advance(1 << 40);
+    let queue = folder.open();
+    tick(&queue);
+    tick(&queue);
+    assert_eq!(queue.delayed(), 0);
+    assert_eq!(bodies(&receive(&queue, "third", 10, 1 << 40)), ["now", "past", "at 1000", "at 1001"]);
+    drop(queue);
+    let queue = folder.open();
+    tick(&queue);
+    assert_eq!(receive(&queue, "fourth", 10, 1 << 40).len(), 4);
+}
+
+#[test]
+fn a_delayed_message_keeps_its_fields_and_its_queue() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    let original = NewMessage {
+        queue: QueueChoice::Explicit(2),
+        tag: "pay",
+        keys: &["ticket", "other"],
+        properties: &[("p", "1"), ("q", "")],
+        ..delayed(b"body", NOW_MS + 10)
+    };
+    let appended = append(&queue, &[original]);
+    assert_eq!((appended.queue, appended.offset), (0, 0));
+    folder.clock.advance(10);
+    tick(&queue);
+    let message = receive(&queue, GROUP, 1, 1_000).remove(0).message;
+    assert_eq!((message.queue, message.offset, &message.tag[..]), (2, 0, "pay"));
+    assert_eq!(message.keys, ["ticket", "other"]);
+    assert_eq!(message.properties, [("p".to_owned(), "1".to_owned()), ("q".to_owned(), String::new())]);
+    assert_eq!(&message.body[..], b"body");
+    assert!(message.position > appended.first, "it stands at its own place in the log");
+}
+
+#[test]
+fn a_message_is_never_delivered_at_or_after_its_deadline() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[mortal(b"a", NOW_MS + 100), mortal(b"b", NOW_MS + 101)]);
+    folder.clock.advance(100);
+    // Not even when the timers have not looked yet.
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["b"]);
+    let reports = queue.take_reports(10, None);
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].kind, &reports[0].message.body[..]), (ReportKind::Dropped, &b"a"[..]));
+}
+
+#[test]
+fn a_lease_ends_at_the_deadline_and_the_late_ack_is_refused() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[mortal(b"a", NOW_MS + 100), mortal(b"b", NOW_MS + 100)]);
+    let leases = receive(&queue, GROUP, 2, 60_000);
+    folder.clock.advance(99);
+    ack(&queue, GROUP, &leases[0]).unwrap();
+    let renewed = queue.extend(TOPIC, GROUP, &[leases[1].receipt.clone()], 60_000).remove(0).unwrap();
+    folder.clock.advance(1);
+    assert_eq!(queue.ack(TOPIC, GROUP, &[renewed]), [Err(ReceiptError::Expired)]);
+    tick(&queue);
+    let reports = queue.take_reports(10, None);
+    assert_eq!(reports.iter().map(|r| &r.message.body[..]).collect::<Vec<_>>(), [b"b"]);
+    assert!(receive(&queue, GROUP, 10, 1_000).is_empty());
+}
+
+#[test]
+fn the_groups_back_off_leaves_another_chance_before_the_deadline() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[mortal(b"a", NOW_MS + 600)]);
+    let lease = receive(&queue, GROUP, 1, 60_000).remove(0);
+    queue.nack(TOPIC, GROUP, &[lease.receipt], None)[0].unwrap();
+    folder.clock.advance(299);
+    assert!(receive(&queue, GROUP, 1, 60_000).is_empty());
+    folder.clock.advance(1);
+    assert_eq!(receive(&queue, GROUP, 1, 60_000)[0].attempt, 2);
+}
+
+#[test]
+fn fm58_stale_messages_are_reported_when_nobody_pulls_and_never_flood_the_workers() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    for group in ["a", "b"] {
+        queue.put_group(TOPIC, group, StartFrom::First, None, None).unwrap();
+    }
+    let bodies: Vec<[u8; 2]> = (0..300u16).map(u16::to_be_bytes).collect();
+    for chunk in bodies.chunks(100) {
+        let batch: Vec<_> = chunk.iter().map(|body| mortal(body, NOW_MS + 5_000)).collect();
+        append(&queue, &batch);
+    }
+    let acked = receive(&queue, "a", 10, 60_000);
+    acked.iter().for_each(|d| ack(&queue, "a", d).unwrap());
+    let wakes = Arc::new(Wakes::default());
+    assert!(queue.take_reports(10, Some(&Waker::from(Arc::clone(&wakes)))).is_empty());
+    folder.clock.advance(4_999);
+    tick(&queue);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    folder.clock.advance(1);
+    tick(&queue);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "woken once for all of them");
+
+    let reports = queue.take_reports(10_000, None);
+    let of = |group: &str| reports.iter().filter(|r| r.group == group).count();
+    assert_eq!((of("a"), of("b")), (290, 300));
+    assert!(reports.iter().all(|r| r.kind == ReportKind::Dropped));
+    assert!(receive(&queue, "a", 100, 1_000).is_empty());
+    let stats = group_stats(&queue, "a");
+    assert_eq!((stats.backlog, stats.queues[0].floor), (0, 10), "the floor waits for the owner");
+
+    // Unsettled ones come again after a while, and after a restart; settled ones never do.
+    reports.iter().filter(|r| r.group == "a").for_each(|r| queue.settle(r));
+    assert!(queue.take_reports(10_000, None).is_empty());
+    folder.clock.advance(1_000);
+    let again = queue.take_reports(10_000, None);
+    assert_eq!((again.len(), &again[0].group[..]), (300, "b"));
+    queue.settle(&again[0]);
+    queue.close().unwrap();
+    drop(queue);
+    let queue = folder.open();
+    tick(&queue);
+    assert_eq!(queue.take_reports(10_000, None).len(), 299);
+    assert!(receive(&queue, "b", 100, 1_000).is_empty());
+    let stats = group_stats(&queue, "a");
+    assert_eq!((stats.queues[0].floor, &stats.queues[0].dropped[..]), (300, &[(10, 300)][..]));
+}
+
+#[test]
+fn a_new_group_is_told_of_deadlines_that_passed_before_it() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[mortal(b"gone", NOW_MS + 10), mortal(b"later", NOW_MS + 5_000), message(b"immortal")]);
+    folder.clock.advance(100);
+    tick(&queue);
+    queue.put_group(TOPIC, GROUP, StartFrom::First, None, None).unwrap();
+    tick(&queue);
+    let first = queue.take_reports(10, None);
+    assert_eq!(first.iter().map(|r| &r.message.body[..]).collect::<Vec<_>>(), [b"gone"]);
+    folder.clock.advance(5_000);
+    tick(&queue);
+    first.iter().for_each(|r| queue.settle(r));
+    let second = queue.take_reports(10, None);
+    assert_eq!(second.iter().map(|r| &r.message.body[..]).collect::<Vec<_>>(), [b"later"]);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["immortal"]);
+}
+
+#[test]
+fn a_redriven_dead_letter_still_has_its_deadline() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.put_group(TOPIC, GROUP, StartFrom::First, Some(1), None).unwrap();
+    append(&queue, &[mortal(b"a", NOW_MS + 1_000), mortal(b"b", NOW_MS + 1_000)]);
+    for lease in receive(&queue, GROUP, 2, 60_000) {
+        queue.nack(TOPIC, GROUP, &[lease.receipt], None)[0].unwrap();
+    }
+    queue.take_reports(10, None).iter().for_each(|r| queue.settle(r));
+    let dead = queue.dead_letters(TOPIC, GROUP, 10);
+    assert_eq!(dead.len(), 2);
+    assert!(queue.redrive(TOPIC, GROUP, dead[0].position));
+    folder.clock.advance(1_000);
+    tick(&queue);
+    let reports = queue.take_reports(10, None);
+    assert_eq!((reports.len(), reports[0].kind), (1, ReportKind::Dropped));
+    assert!(!queue.redrive(TOPIC, GROUP, dead[1].position), "it could only be dropped");
+}
