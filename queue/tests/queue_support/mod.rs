@@ -4,26 +4,26 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tempfile::TempDir;
-use tidegate_queue::storage::DiskStorage;
+use tidegate_queue::storage::{DiskStorage, FaultyStorage};
 use tidegate_queue::*;
 
-pub const NOW_MS: u64 = 1_700_000_000_000;
-pub const TOPIC: &str = "orders";
-pub const GROUP: &str = "workers";
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
+pub(crate) const TOPIC: &str = "orders";
+pub(crate) const GROUP: &str = "workers";
 
 /// A data folder and its clock. Queues opened on it have no timer thread.
-pub struct Folder {
-    pub dir: TempDir,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Folder {
+    pub(crate) dir: TempDir,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         Self { dir, clock: Arc::new(ManualClock::new(NOW_MS)) }
     }
 
-    pub fn options(&self) -> QueueOptions {
+    pub(crate) fn options(&self) -> QueueOptions {
         QueueOptions {
             dir: self.dir.path().to_path_buf(),
             flush: Durability::Sync,
@@ -37,41 +37,62 @@ impl Folder {
         }
     }
 
-    pub fn open(&self) -> Queue {
+    pub(crate) fn open(&self) -> Queue {
         self.open_with(self.options())
     }
 
-    pub fn open_with(&self, options: QueueOptions) -> Queue {
+    pub(crate) fn open_with(&self, options: QueueOptions) -> Queue {
         let storage = Arc::new(DiskStorage::new(self.dir.path()).expect("the folder is there"));
         Queue::open(options, storage, Arc::clone(&self.clock) as Arc<dyn Clock>).expect("the queue opens")
+    }
+
+    /// A storage that can lose power, over this folder.
+    pub(crate) fn faulty(&self) -> Arc<FaultyStorage> {
+        FaultyStorage::new(self.dir.path())
+    }
+
+    pub(crate) fn open_on(&self, storage: &Arc<FaultyStorage>) -> Queue {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        Queue::open(self.options(), storage.as_storage(), clock).expect("the queue opens")
     }
 }
 
 /// A message for queue 0.
-pub fn message(body: &[u8]) -> NewMessage<'_> {
+pub(crate) fn message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { topic: TOPIC, queue: QueueChoice::Explicit(0), body, ..NewMessage::default() }
 }
 
+/// Appends; with tiny segments the log may first have to make one ready.
+pub(crate) fn accept(queue: &Queue, batch: &[NewMessage<'_>]) -> Appended {
+    let started = std::time::Instant::now();
+    loop {
+        match queue.append(batch, Space::New) {
+            Err(AppendError::Busy) if started.elapsed().as_secs() < 20 => std::thread::yield_now(),
+            other => return other.expect("the log accepts"),
+        }
+    }
+}
+
 /// Appends, and waits until it may be received.
-pub fn append(queue: &Queue, batch: &[NewMessage<'_>]) -> Appended {
-    let appended = queue.append(batch, Space::New).expect("the log accepts");
+pub(crate) fn append(queue: &Queue, batch: &[NewMessage<'_>]) -> Appended {
+    let appended = accept(queue, batch);
     settle_down(queue);
     appended
 }
 
 /// Waits until everything accepted may be received.
-pub fn settle_down(queue: &Queue) {
+pub(crate) fn settle_down(queue: &Queue) {
     let end = queue.end();
     queue.wait_durable(end).expect("the log is healthy");
     queue.wait_dispatched(end);
 }
 
 /// What is there at once.
-pub fn receive(queue: &Queue, group: &str, max: usize, lease_ms: u64) -> Vec<Delivery> {
+pub(crate) fn receive(queue: &Queue, group: &str, max: usize, lease_ms: u64) -> Vec<Delivery> {
     receive_tagged(queue, group, max, lease_ms, &[])
 }
 
-pub fn receive_tagged(
+pub(crate) fn receive_tagged(
     queue: &Queue,
     group: &str,
     max: usize,
@@ -85,15 +106,15 @@ pub fn receive_tagged(
     }
 }
 
-pub fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
     deliveries.iter().map(|d| String::from_utf8_lossy(&d.message.body).into_owned()).collect()
 }
 
-pub fn ack(queue: &Queue, group: &str, delivery: &Delivery) -> Result<(), ReceiptError> {
+pub(crate) fn ack(queue: &Queue, group: &str, delivery: &Delivery) -> Result<(), ReceiptError> {
     queue.ack(TOPIC, group, std::slice::from_ref(&delivery.receipt)).remove(0)
 }
 
-pub fn group_stats(queue: &Queue, group: &str) -> GroupStats {
+pub(crate) fn group_stats(queue: &Queue, group: &str) -> GroupStats {
     let topics = queue.stats();
     let topic = topics.iter().find(|topic| topic.topic == TOPIC).expect("the topic is known");
     topic.groups.iter().find(|stats| stats.group == group).expect("the group is known").clone()
