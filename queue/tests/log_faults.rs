@@ -179,7 +179,8 @@ fn async_mode_shows_what_is_written_and_syncs_later() {
 #[test]
 fn accepted_bytes_have_a_bound() {
     let (_dir, storage) = faulty();
-    let log = CommitLog::open(storage.as_storage(), &LogOptions { pending_bytes_max: 2048, ..options() }).unwrap();
+    let log =
+        CommitLog::open(storage.as_storage(), &LogOptions { pending_bytes_max: 2048, ..options() }).unwrap();
     storage.hold_syncs_of("commitlog/0");
     let mut next = 0;
     while try_append(&log, Space::New, &[next]).is_ok() {

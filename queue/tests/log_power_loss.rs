@@ -27,7 +27,9 @@ fn power_loss_at_every_call_loses_no_acknowledged_append() {
     let mut killed = 0;
     for at in 1.. {
         let mut reached = false;
-        for (seed, mode) in [(0, PowerLoss::Everything), (at, PowerLoss::Blocks(512)), (at, PowerLoss::Blocks(4096))] {
+        for (seed, mode) in
+            [(0, PowerLoss::Everything), (at, PowerLoss::Blocks(512)), (at, PowerLoss::Blocks(4096))]
+        {
             let (_dir, storage) = faulty();
             storage.kill_at_call(at);
             let (acked, tried) = match open(storage.as_storage()) {
@@ -50,10 +52,14 @@ fn power_loss_at_every_call_loses_no_acknowledged_append() {
                 }
             };
             storage.power_loss(seed + 1, mode);
-            let log = open(storage.as_storage()).unwrap_or_else(|error| panic!("call {at} {mode:?}: {error}"));
+            let log =
+                open(storage.as_storage()).unwrap_or_else(|error| panic!("call {at} {mode:?}: {error}"));
             let seen = numbers(&log);
             assert!(seen.iter().copied().eq(0..seen.len() as u64), "call {at} {mode:?}: {seen:?}");
-            assert!((acked..=tried).contains(&(seen.len() as u64)), "call {at} {mode:?}: {acked} {seen:?} {tried}");
+            assert!(
+                (acked..=tried).contains(&(seen.len() as u64)),
+                "call {at} {mode:?}: {acked} {seen:?} {tried}"
+            );
         }
         killed += u64::from(reached);
         if !reached {

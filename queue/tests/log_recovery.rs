@@ -43,7 +43,10 @@ fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let path = dir.join(name);
         if path.is_dir() {
             for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
-                files.insert(entry.path().strip_prefix(dir).unwrap().to_owned(), fs::read(entry.path()).unwrap());
+                files.insert(
+                    entry.path().strip_prefix(dir).unwrap().to_owned(),
+                    fs::read(entry.path()).unwrap(),
+                );
             }
         } else if path.exists() {
             files.insert(name.into(), fs::read(path).unwrap());
@@ -195,7 +198,8 @@ fn a_missing_segment_is_corruption_and_salvage_goes_on_after_it() {
 fn the_last_segments_missing_below_what_was_durable_is_corruption() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), 60, true);
-    let mut names: Vec<_> = fs::read_dir(dir.path().join("commitlog")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path().join("commitlog")).unwrap().map(|e| e.unwrap().path()).collect();
     names.sort();
     for name in &names[2..] {
         fs::remove_file(name).unwrap();
@@ -341,8 +345,8 @@ fn segment_size_may_change_between_runs() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), 30, true);
     let storage = FaultyStorage::new(dir.path());
-    let log =
-        CommitLog::open(storage.as_storage(), &LogOptions { segment_bytes: 4 * SEGMENT, ..options() }).unwrap();
+    let log = CommitLog::open(storage.as_storage(), &LogOptions { segment_bytes: 4 * SEGMENT, ..options() })
+        .unwrap();
     for number in 30..130 {
         append_durably(&log, &[number]).unwrap();
     }

@@ -88,6 +88,10 @@ fn decode(bytes: &[u8], log_id: u64) -> Option<Vec<GroupProgress>> {
     if Reader(&bytes[HEAD..]).u32()? != crc32c::crc32c_append(crc32c::crc32c(head), body) {
         return None;
     }
+    decode_body(body)
+}
+
+pub(super) fn decode_body(body: &[u8]) -> Option<Vec<GroupProgress>> {
     let mut reader = Reader(body);
     let groups = reader.u32()?;
     (0..groups).map(|_| decode_group(&mut reader)).collect()

@@ -90,10 +90,6 @@ impl Progress {
         Self { start, floor: start, next: start, ..Self::default() }
     }
 
-    pub(crate) fn floor(&self) -> u64 {
-        self.floor
-    }
-
     pub(crate) fn leased(&self) -> usize {
         self.leased
     }

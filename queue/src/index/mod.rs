@@ -26,6 +26,9 @@ const OPEN_MAX: usize = 4;
 /// Entries as read.
 pub(crate) type Entries = SmallVec<[Entry; READ_MAX]>;
 
+/// Files by their first offset; the one opened longest ago makes room.
+type OpenFiles = SmallVec<[(u64, Arc<dyn StorageFile>); OPEN_MAX]>;
+
 /// Index of one queue of a topic. One writer (the dispatcher), any number of readers.
 pub(crate) struct ConsumeQueue {
     storage: Arc<dyn Storage>,
@@ -35,7 +38,7 @@ pub(crate) struct ConsumeQueue {
     oldest: AtomicU64,
     /// One past the newest offset that may be seen.
     end: AtomicU64,
-    open: Mutex<SmallVec<[(u64, Arc<dyn StorageFile>); OPEN_MAX]>>,
+    open: Mutex<OpenFiles>,
 }
 
 impl ConsumeQueue {
@@ -136,4 +139,56 @@ impl ConsumeQueue {
 fn stands_there(file: &dyn StorageFile, at: u64, part: &[u8]) -> bool {
     let mut present = vec![0; part.len()];
     file.file().read_exact_at(&mut present, at).is_ok() && present == part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Position;
+    use crate::storage::DiskStorage;
+
+    fn entry(offset: u64) -> Entry {
+        Entry { position: Position(offset * 100), size: offset as u32 + 1, tag_hash: !offset }
+    }
+
+    fn encoded(offsets: std::ops::Range<u64>) -> Vec<u8> {
+        offsets.flat_map(|offset| entry(offset).encode()).collect()
+    }
+
+    fn index(dir: &std::path::Path, file_entries: u64) -> ConsumeQueue {
+        let storage = Arc::new(DiskStorage::new(dir).unwrap());
+        ConsumeQueue { file_entries, ..ConsumeQueue::new(storage, "orders", 3) }
+    }
+
+    #[test]
+    fn entries_span_files_and_are_seen_only_when_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = index(dir.path(), 10);
+        index.write(0, &encoded(0..75), false).unwrap();
+        assert!(index.read(0, 10).unwrap().is_empty());
+        index.publish(75);
+        let mut at = 0;
+        while at < 75 {
+            let entries = index.read(at, 7).unwrap();
+            assert!(!entries.is_empty());
+            for found in entries {
+                assert_eq!(found, entry(at));
+                at += 1;
+            }
+        }
+        assert!(index.read(75, 1).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(dir.path().join("consumequeue/orders/3")).unwrap().count(), 8);
+        assert!(index.open.lock().len() <= OPEN_MAX);
+    }
+
+    #[test]
+    fn an_index_that_begins_later_has_nothing_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = index(dir.path(), 10);
+        index.begin_at(23);
+        index.write(23, &encoded(23..26), true).unwrap();
+        index.publish(26);
+        assert!(index.read(22, 1).unwrap().is_empty());
+        assert_eq!(index.entry(23).unwrap(), Some(entry(23)));
+    }
 }

@@ -181,7 +181,7 @@ impl Broker {
             dispatcher.delivered.drain(..).for_each(|(at_ms, origin)| delays.delivered(at_ms, origin));
             let next = delays.next_due_ms();
             drop(delays);
-            next.into_iter().for_each(|at_ms| self.plan(at_ms));
+            self.plan(next.unwrap_or(u64::MAX));
         }
         if !dispatcher.expiring.is_empty() {
             let (next, all) = {
@@ -192,7 +192,7 @@ impl Broker {
             if let Some(all) = all {
                 self.compact_deadlines(all);
             }
-            next.into_iter().for_each(|at_ms| self.plan(at_ms));
+            self.plan(next.unwrap_or(u64::MAX));
         }
     }
 }

@@ -26,6 +26,23 @@ pub struct QueueOptions {
     pub timer_thread: bool,
 }
 
+impl QueueOptions {
+    /// Sync mode, 64 MiB segments, 8 queues a topic, 16 attempts with a back-off from 1 s to 10 min.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            flush: Durability::Sync,
+            segment_bytes: 64 << 20,
+            pending_bytes_max: 16 << 20,
+            topic_queues: 8,
+            ack_sync_ms: 100,
+            attempts_max: 16,
+            retry_delays_ms: vec![1_000, 5_000, 10_000, 30_000, 60_000, 180_000, 600_000],
+            timer_thread: true,
+        }
+    }
+}
+
 /// Flush mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {

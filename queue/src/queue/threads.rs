@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// After a file could not be written, it is tried again after this time.
 const RETRY: Duration = Duration::from_millis(200);
 /// Longest the timers sleep without looking.
-const LOOK_MAX: Duration = Duration::from_secs(60);
+const LOOK_MAX: Duration = Duration::from_mins(1);
 
 /// Running threads; stopped and joined when dropped.
 pub(super) struct Threads {

@@ -141,7 +141,9 @@ impl Broker {
         }
         {
             let mut deadlines = self.deadlines.lock();
-            found.into_iter().for_each(|expiring| deadlines.push(expiring));
+            for expiring in found {
+                deadlines.push(expiring);
+            }
         }
         if catch_up.next < catch_up.end {
             self.catch_ups.lock().push_back(catch_up);

@@ -61,8 +61,41 @@ impl DeadlineHeap {
         self.heap.append(&mut kept);
         self.compact_at = (2 * self.heap.len()).max(COMPACT_MIN);
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expiring(deadline_ms: u64) -> Expiring {
+        Expiring { deadline_ms, topic: 0, queue: 0, offset: deadline_ms }
+    }
+
+    #[test]
+    fn due_ones_come_in_order_and_never_early() {
+        let mut heap = DeadlineHeap::default();
+        for at_ms in [30, 10, 20] {
+            heap.push(expiring(at_ms));
+        }
+        assert_eq!(heap.pop_due(9), None);
+        assert_eq!(heap.next_due_ms(), Some(10));
+        let due: Vec<u64> = std::iter::from_fn(|| heap.pop_due(20)).map(|e| e.deadline_ms).collect();
+        assert_eq!(due, [10, 20]);
+    }
+
+    #[test]
+    fn what_is_settled_meanwhile_does_not_pile_up() {
+        let mut heap = DeadlineHeap::default();
+        let mut largest = 0;
+        for at_ms in 0..1_000_000 {
+            heap.push(expiring(at_ms));
+            if let Some(all) = heap.take_for_compaction() {
+                largest = largest.max(all.len());
+                // All but a thousand are settled.
+                heap.put_back(all.into_iter().filter(|e| e.offset < 1_000).collect());
+            }
+        }
+        assert_eq!(largest, COMPACT_MIN);
+        assert_eq!(std::iter::from_fn(|| heap.pop_due(999)).count(), 1_000);
     }
 }

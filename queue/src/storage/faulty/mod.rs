@@ -274,9 +274,10 @@ impl StorageFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.handle.change()?;
-        let held = state.hold_syncs.as_ref().is_some_and(|prefix| {
-            state.disk.path_of(self.id).to_string_lossy().starts_with(prefix.as_str())
-        });
+        let held = state
+            .hold_syncs
+            .as_ref()
+            .is_some_and(|prefix| state.disk.path_of(self.id).to_string_lossy().starts_with(prefix.as_str()));
         if held {
             state.held_syncs += 1;
             let number = state.held_syncs;
