@@ -284,10 +284,10 @@ impl World {
         drop(self.queue.take());
         self.queue = Some(self.folder.open_on(&self.storage));
         self.create_groups();
-        for index in 0..self.groups.len() {
+        for (index, group) in GROUPS.iter().enumerate() {
             // A receipt of the last process is refused.
             if let Some((_, receipt, _)) = self.pick(index, 0) {
-                assert!(self.queue().ack(TOPIC, GROUPS[index], &[receipt])[0].is_err());
+                assert!(self.queue().ack(TOPIC, group, &[receipt])[0].is_err());
             }
             self.groups[index].leases.clear();
         }
@@ -301,11 +301,11 @@ impl World {
             self.queue().tick();
             settle_down(self.queue());
             let mut work = self.reports(100, true);
-            for group in 0..GROUPS.len() {
+            for (group, name) in GROUPS.iter().enumerate() {
                 work += self.receive(group, 100);
                 while let Some((message, receipt, until_ms)) = self.pick(group, 0) {
                     if self.now_ms() < until_ms {
-                        assert_eq!(self.queue().ack(TOPIC, GROUPS[group], &[receipt]), [Ok(())]);
+                        assert_eq!(self.queue().ack(TOPIC, name, &[receipt]), [Ok(())]);
                         self.groups[group].done.insert(message);
                     }
                     self.groups[group].leases.remove(&message);

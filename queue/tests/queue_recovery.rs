@@ -17,7 +17,7 @@ fn fm46_nothing_is_delivered_before_it_is_durable() {
     append(&queue, &[message(b"durable")]);
     storage.hold_syncs();
     let appended = accept(&queue, &[message(b"accepted")]);
-    assert!(storage.wait_for_held_sync());
+    assert!(storage.wait_for_held_sync(1));
     assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["durable"]);
     assert!(queue.find(appended.first).is_none());
     assert_eq!(queue.scan(Position(0)).count(), 1);
@@ -219,7 +219,7 @@ fn fm36_a_delivery_that_was_accepted_and_lost_with_the_power_is_made_again_once(
     folder.clock.advance(10);
     storage.hold_syncs();
     queue.tick();
-    assert!(storage.wait_for_held_sync());
+    assert!(storage.wait_for_held_sync(1));
     assert!(receive(&queue, GROUP, 10, 1_000).is_empty());
     storage.kill();
     storage.release_syncs();

@@ -92,10 +92,14 @@ fn fm34_acks_racing_with_lease_ends_settle_each_message_exactly_once() {
         thread::park_timeout(Duration::from_millis(5));
     }
     give_up.store(true, Ordering::SeqCst);
-    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    for worker in workers {
+        worker.join().unwrap();
+    }
     drop(tell);
     let mut times: HashMap<u32, u32> = HashMap::new();
-    told.iter().for_each(|number| *times.entry(number).or_default() += 1);
+    for number in told {
+        *times.entry(number).or_default() += 1;
+    }
     assert_eq!(times.len(), MESSAGES as usize, "every message was acknowledged");
     assert!(times.values().all(|&times| times == 1), "none twice");
     let stats = group_stats(&queue, GROUP);
@@ -120,7 +124,9 @@ fn no_wake_up_is_lost_between_producers_and_parked_workers() {
                 while !finished() {
                     let found = receive_parked(&queue, 1, 600_000, &finished);
                     seen.fetch_add(found.len(), Ordering::SeqCst);
-                    found.iter().for_each(|delivery| ack(&queue, GROUP, delivery).unwrap());
+                    for delivery in &found {
+                        ack(&queue, GROUP, delivery).unwrap();
+                    }
                     if found.is_empty() && !finished() {
                         late.fetch_add(1, Ordering::SeqCst);
                     }
@@ -132,7 +138,9 @@ fn no_wake_up_is_lost_between_producers_and_parked_workers() {
         let body = n.to_le_bytes();
         accept(&queue, &[NewMessage { queue: QueueChoice::RoundRobin, ..message(&body) }]);
     }
-    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    for worker in workers {
+        worker.join().unwrap();
+    }
     assert_eq!(seen.load(Ordering::SeqCst), MESSAGES);
     assert_eq!(late.load(Ordering::SeqCst), 0);
 }
