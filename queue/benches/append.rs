@@ -35,7 +35,13 @@ fn main() {
     let scratch = tempfile::tempdir_in(&dir).unwrap();
     let (wall, core) = async_per_s(scratch.path());
     println!("{:<34} {wall:>14.0}", "P5 async, wall clock");
-    println!("{:<34} {core:>14.0} {:>14} {:>8.2} {:>6}", "P5 async, per core (CPU time)", 3_000_000, core / 3e6, "1.00");
+    println!(
+        "{:<34} {core:>14.0} {:>14} {:>8.2} {:>6}",
+        "P5 async, per core (CPU time)",
+        3_000_000,
+        core / 3e6,
+        "1.00"
+    );
 }
 
 fn open(dir: &Path, flush: Durability, segment_bytes: u64) -> CommitLog {

@@ -11,9 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A frame is sealed when it has grown to this; a larger batch gets a frame of its own.
-const FRAME_BYTES_MAX: usize = 4 << 20;
+const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Buffers kept for reuse, and the size above which one is not kept.
-const FREE_BUFFERS_MAX: usize = 4;
+const FREE_BUFFERS_MAX: usize = 16;
 
 /// A frame that is being filled or waits for the writer. Its header is still blank, its records have no checksums.
 pub(super) struct OpenFrame {

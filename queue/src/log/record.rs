@@ -114,6 +114,7 @@ impl RecordParts<'_> {
     pub(crate) fn encode(&self, buf: &mut Vec<u8>) {
         let len = self.encoded_len();
         let start = buf.len();
+        buf.reserve(len);
         let mut flags = 0;
         if self.deliver_at_ms.is_some() {
             flags |= HAS_DELIVER_AT;

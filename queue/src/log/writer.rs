@@ -12,12 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// At most so long does a commit wait for the appends that the commit before it let go.
-const GATHER_MAX: Duration = Duration::from_micros(200);
+const GATHER_MAX: Duration = Duration::from_micros(500);
 
 /// Runs until the log is closed (all is written), dropped or poisoned.
 pub(super) fn run(shared: &Shared) {
     let mut frames = Vec::new();
-    let mut pace = Pace { sync: Duration::ZERO, records: 0 };
+    let mut pace = Pace { sync: Duration::ZERO, in_flight: 0 };
     loop {
         {
             let mut pending = shared.pending.lock();
@@ -49,29 +49,41 @@ pub(super) fn run(shared: &Shared) {
 
 /// Group commit under load: the appends that wait for a commit come back right after it. Taking whatever is there
 /// at that moment would split them into two groups that alternate, each waiting for the other's sync; so the
-/// writer gives them a moment, a fraction of a sync, to be together again. A lone append never waits.
+/// writer waits while they come, for a fraction of a sync at most, to have them together again. A lone append
+/// never waits.
 struct Pace {
-    /// Smoothed time of a sync.
+    /// Smoothed time of a write and sync.
     sync: Duration,
-    /// Records of the last commit.
-    records: usize,
+    /// Records of the last commit, and those that waited when it ended: so many are in flight.
+    in_flight: usize,
 }
 
 impl Pace {
     fn gather(&self, shared: &Shared) {
-        let limit = (self.sync / 6).min(GATHER_MAX);
-        if limit.is_zero() || shared.waiting_records.load(Ordering::Relaxed) >= self.records {
+        let mut waiting = shared.waiting_records.load(Ordering::Relaxed);
+        if waiting >= self.in_flight {
             return;
         }
+        let limit = (self.sync / 2).min(GATHER_MAX);
+        let pause = limit / 5;
         let started = Instant::now();
-        while shared.waiting_records.load(Ordering::Relaxed) < self.records && started.elapsed() < limit {
+        let mut grew = started;
+        while waiting < self.in_flight {
             std::thread::yield_now();
+            let (now, before) = (Instant::now(), waiting);
+            waiting = shared.waiting_records.load(Ordering::Relaxed);
+            if waiting > before {
+                grew = now;
+            }
+            if now - grew >= pause || now - started >= limit {
+                return;
+            }
         }
     }
 
-    fn synced_in(&mut self, sync: Duration, records: usize) {
+    fn synced_in(&mut self, sync: Duration, in_flight: usize) {
         self.sync = if self.sync.is_zero() { sync } else { (self.sync * 7 + sync) / 8 };
-        self.records = records;
+        self.in_flight = in_flight;
     }
 }
 
@@ -94,7 +106,8 @@ fn commit(shared: &Shared, frames: &mut [OpenFrame], pace: &mut Pace) -> io::Res
         for run in frames.chunk_by(in_one_segment) {
             run[0].segment.file.sync()?;
         }
-        pace.synced_in(started.elapsed(), frames.iter().map(|frame| frame.records as usize).sum());
+        let records: usize = frames.iter().map(|frame| frame.records as usize).sum();
+        pace.synced_in(started.elapsed(), records + shared.waiting_records.load(Ordering::Relaxed));
         shared.synced.store(end, Ordering::Release);
     }
     // Only now may maps give these bytes out: nobody writes them any more.

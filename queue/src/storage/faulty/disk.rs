@@ -206,10 +206,10 @@ impl Disk {
                         continue;
                     }
                 }
-                write_sector(&entry.file, sector, old)?;
+                write_sector(&entry.file, sector, old.as_deref())?;
             }
             for (sector, old) in std::mem::take(&mut entry.lost) {
-                write_sector(&entry.file, sector, old)?;
+                write_sector(&entry.file, sector, old.as_deref())?;
             }
             let keeps_len = group.is_some() && entry.len > entry.durable_len && random.coin();
             let len = if keeps_len { entry.len } else { entry.durable_len };
@@ -237,7 +237,7 @@ impl Disk {
         }
         let quota = self.quota;
         let next_id = self.next_id;
-        *self = Self { quota, next_id, ..Self::new(&self.root) };
+        *self = Self { next_id, quota, ..Self::new(&self.root) };
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl Disk {
         if let Some(id) = self.names.remove(from) {
             self.names.insert(to.to_owned(), id);
             if let Some(entry) = self.files.get_mut(&id) {
-                entry.path = to.to_owned();
+                to.clone_into(&mut entry.path);
             }
         }
     }
@@ -283,9 +283,9 @@ fn read_sector(file: &File, sector: u64) -> io::Result<Sector> {
     Ok(bytes.iter().any(|byte| *byte != 0).then(|| bytes.into_boxed_slice()))
 }
 
-fn write_sector(file: &File, sector: u64, bytes: Sector) -> io::Result<()> {
+fn write_sector(file: &File, sector: u64, bytes: Option<&[u8]>) -> io::Result<()> {
     let zeros = [0; SECTOR as usize];
-    file.write_all_at(bytes.as_deref().unwrap_or(&zeros), sector * SECTOR)
+    file.write_all_at(bytes.unwrap_or(&zeros), sector * SECTOR)
 }
 
 /// Sebastiano Vigna's generator: small, and a seed repeats a run.
