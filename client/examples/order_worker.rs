@@ -36,7 +36,7 @@ struct Options {
     /// Inner listener of the gateway.
     #[arg(long, default_value = "http://127.0.0.1:8081")]
     inner: String,
-    /// Bearer token with scope `worker`; not needed on loopback by default. Also taken from TIDEGATE_TOKEN.
+    /// Bearer token with scope `worker`; not needed on loopback by default. Also taken from `TIDEGATE_TOKEN`.
     #[arg(long)]
     token: Option<String>,
     /// SQLite file; created when missing.
@@ -143,6 +143,7 @@ struct Payments {
     failed: u64,
 }
 
+#[derive(Clone, Copy)]
 enum Payment {
     Taken,
     Refund,

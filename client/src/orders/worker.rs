@@ -196,14 +196,14 @@ impl<S: OrderStore> OrderWorker<S> {
         };
         let orders = self.orders.run(on_order, until_set(stopping.clone()));
         let events = self.events.run(on_event, until_set(stopping.clone()));
-        let parts = async {
+        // On the heap: three of them side by side are more than callers want in their own future.
+        let mut parts = Box::pin(async {
             tokio::join!(
                 stop_if_failed(&stop, orders),
                 stop_if_failed(&stop, events),
                 stop_if_failed(&stop, recovery)
             )
-        };
-        tokio::pin!(parts);
+        });
         let (orders, events, recovered) = tokio::select! {
             ended = &mut parts => ended,
             () = shutdown => {
