@@ -313,6 +313,21 @@ async fn outage_is_waited_out_and_lost_answers_do_not_lose_messages() {
 }
 
 #[tokio::test]
+async fn gateway_that_answers_empty_at_once_is_not_spun_on() {
+    let server = Server::start(|_| async { Reply::Json(200, json!({"messages": []})) }).await;
+    let running = run(worker(&server), |_| async { Ok(()) });
+    let started = tokio::time::Instant::now();
+    within("five receives", async {
+        while server.seen().len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(started.elapsed() >= Duration::from_millis(180), "{:?}", started.elapsed());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn refusal_that_waiting_does_not_mend_ends_the_worker() {
     let server = Server::start(|_| async { Reply::problem(401, "unauthenticated") }).await;
     let running = run(worker(&server), |_| async { Ok(()) });

@@ -17,6 +17,8 @@
 //! newer gateway. Fields marked `?` in the interface are `Option` and left out when absent. Types with a
 //! lifetime can be built from borrowed text without allocating; as `…<'static>` they own what they hold.
 
+use std::borrow::Cow;
+
 mod audit;
 mod body;
 mod lease;
@@ -43,6 +45,11 @@ pub use topic::{
     GroupMode, GroupOffsets, GroupStats, PutGroup, PutTopic, QueueOffsets, Range, RedriveAnswer,
     RedriveRequest, RedriveResult, ResetGroup, StartFrom, TopicList, TopicStats,
 };
+
+/// Copies text that is borrowed.
+fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
 
 /// For `skip_serializing_if` of flags that are only told when set.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -1,7 +1,7 @@
 //! An order: as the buyer asks for it, as the worker gets it, and as its transitions are told.
 
 use super::body::{borrow_object, borrow_raw};
-use super::{TicketStatus, is_false};
+use super::{TicketStatus, is_false, own};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -122,8 +122,4 @@ impl OrderEvent<'_> {
             refund_required: self.refund_required,
         }
     }
-}
-
-fn own(text: Cow<'_, str>) -> Cow<'static, str> {
-    Cow::Owned(text.into_owned())
 }

@@ -1,5 +1,6 @@
 //! The ticket object and the requests that move a ticket on.
 
+use super::own;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -111,6 +112,30 @@ pub struct Ticket<'a> {
     /// Why it was released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
+}
+
+impl Ticket<'_> {
+    /// Copies what is borrowed.
+    pub fn into_owned(self) -> Ticket<'static> {
+        Ticket {
+            ticket: own(self.ticket),
+            sale: own(self.sale),
+            item: own(self.item),
+            buyer: own(self.buyer),
+            quantity: self.quantity,
+            status: self.status,
+            version: self.version,
+            won_at_ms: self.won_at_ms,
+            deadline_ms: self.deadline_ms,
+            updated_at_ms: self.updated_at_ms,
+            position: self.position,
+            estimated_wait_ms: self.estimated_wait_ms,
+            order_id: self.order_id.map(own),
+            pay_by_ms: self.pay_by_ms,
+            payment_id: self.payment_id.map(own),
+            reason: self.reason.map(own),
+        }
+    }
 }
 
 /// `GET /v1/sales/{sale}/tickets`: the caller's own.

@@ -10,9 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long free handlers wait for company, so that a busy worker receives in batches and not one by one.
 const COMPANY: Duration = Duration::from_millis(2);
+
+/// Pause after a receive that came back empty sooner than this.
+const EMPTY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a stop waits for the receive under way: its answer may be on the wire with messages under lease, which
 /// would else stay invisible until their leases end.
@@ -98,8 +102,17 @@ impl Worker {
     ) -> Result<Vec<Message<'static>>, ClientError> {
         let handlers = Arc::new(Semaphore::new(self.concurrency));
         let mut away = Backoff::new(Duration::from_millis(100), self.away_delay_max);
+        let mut pause = false;
         tokio::pin!(shutdown);
         loop {
+            if std::mem::take(&mut pause) {
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => return Ok(Vec::new()),
+                    () = tokio::time::sleep(EMPTY_PAUSE) => {}
+                }
+            }
+            let asked_at = Instant::now();
             while running.try_join_next().is_some() {}
             let next = async {
                 let free = free_handlers(&handlers, self.concurrency.min(self.receive_max)).await;
@@ -120,6 +133,8 @@ impl Worker {
             };
             match received {
                 Ok(messages) => {
+                    // A gateway that drains answers long polls at once, with nothing: do not spin on it.
+                    pause = messages.is_empty() && asked_at.elapsed() < EMPTY_PAUSE;
                     if away.failures() > 0 {
                         tracing::info!(topic = %self.topic, group = %self.group, "gateway is back");
                         away.reset();
