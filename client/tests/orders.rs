@@ -66,7 +66,7 @@ impl Shop {
         let client = Client::builder(&self.server.url).retry(retry).build().unwrap();
         OrderWorker::new(client, self.db())
             .concurrency(8)
-            .lease(Duration::from_millis(500))
+            .lease(Duration::from_millis(1_500))
             .wait(Duration::from_millis(500))
             .away_delay_max(Duration::from_millis(20))
     }

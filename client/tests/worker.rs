@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 
 const GROUP: &str = "t/g";
 
+/// Short, yet far longer than a busy machine keeps a task waiting.
+const LEASE: Duration = Duration::from_millis(1_500);
+
 fn client(server: &Server) -> Client {
     let retry = RetryPolicy {
         attempts_max: 3,
@@ -124,21 +127,21 @@ async fn lease_is_extended_while_the_handler_runs_and_the_newest_receipt_acks() 
     gateway.push(GROUP, "", json!(1));
     let finish = Arc::new(Notify::new());
     let finishing = Arc::clone(&finish);
-    let running = run(worker(&server).lease(Duration::from_millis(300)), move |_| {
+    let running = run(worker(&server).lease(LEASE), move |_| {
         let finish = Arc::clone(&finishing);
         async move {
             finish.notified().await;
             Ok(())
         }
     });
-    // Well past the first lease: only extensions can have kept it.
-    gateway.until("six extensions", |_| server.seen_on("/extend").len() >= 6).await;
+    // Four thirds: past the first lease, so only extensions can have kept it.
+    gateway.until("four extensions", |_| server.seen_on("/extend").len() >= 4).await;
     finish.notify_one();
     gateway.until("settled", |gateway| gateway.unsettled(GROUP) == 0).await;
     let summary = running.stop().await;
     assert_eq!(gateway.attempts(GROUP), [1]);
     assert_eq!((summary.acked, summary.refused, summary.leases_lost), (1, 0, 0));
-    assert!(summary.leases_extended >= 5, "{summary:?}");
+    assert!(summary.leases_extended >= 4, "{summary:?}");
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn verdict_waits_for_the_extension_under_way() {
     let gate = gateway.gate("/extend");
     let finish = Arc::new(Notify::new());
     let finishing = Arc::clone(&finish);
-    let running = run(worker(&server).lease(Duration::from_millis(600)), move |_| {
+    let running = run(worker(&server).lease(LEASE), move |_| {
         let finish = Arc::clone(&finishing);
         async move {
             finish.notified().await;
@@ -178,7 +181,7 @@ async fn lost_lease_is_not_acked_and_the_message_comes_again() {
     let first_done = Arc::new(Notify::new());
     let (finish, handled) = (Arc::clone(&first_done), Arc::new(AtomicUsize::new(0)));
     let times = Arc::clone(&handled);
-    let running = run(worker(&server).lease(Duration::from_millis(300)), move |message| {
+    let running = run(worker(&server).lease(LEASE), move |message| {
         let finish = Arc::clone(&finish);
         times.fetch_add(1, Ordering::SeqCst);
         async move {
@@ -305,7 +308,7 @@ async fn outage_is_waited_out_and_lost_answers_do_not_lose_messages() {
     gateway.lose("/receive", 8, Lost::Request);
     gateway.lose("/receive", 1, Lost::Answer);
     gateway.lose("/ack", 2, Lost::Answer);
-    let running = run(worker(&server).lease(Duration::from_millis(400)).concurrency(4), |_| async { Ok(()) });
+    let running = run(worker(&server).lease(LEASE).concurrency(4), |_| async { Ok(()) });
     gateway.until("all settled", |gateway| gateway.unsettled(GROUP) == 0).await;
     let summary = running.stop().await;
     assert!(summary.receives_failed >= 1, "{summary:?}");
