@@ -7,7 +7,7 @@ use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
 use crate::pipeline::{
     CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
-    run_proposals, run_settle, snapshots, topics,
+    run_proposals, run_settle, size_reserve, snapshots, topics,
 };
 use crate::state::{App, Core, Stopping};
 use std::net::SocketAddr;
@@ -78,6 +78,7 @@ impl Gateway {
         let inner = Sockets::bind(config.listen.inner, threads)?;
         let queue = Queue::open(config.queue_options(), storage, clock.clone())?;
         let app = Arc::new(build(config, queue, clock)?);
+        size_reserve(&app);
         info!(
             public = %public.addr, inner = %inner.addr, data = %app.config.data.dir.display(), threads,
             sales = app.sales.all().len(), live_tickets = app.ledger.live_tickets(),

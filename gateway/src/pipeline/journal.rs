@@ -213,16 +213,20 @@ impl Journal {
     }
 
     fn append_batch(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Lsn, JournalError> {
-        match self.queue.append(batch, space) {
-            Ok(appended) => Ok(Lsn(appended.end.0)),
-            Err(AppendError::NoSpace) => Err(JournalError::NoSpace),
-            Err(AppendError::Busy) => Err(JournalError::Busy),
-            Err(AppendError::Poisoned) => Err(JournalError::Poisoned),
-            Err(AppendError::Invalid(why)) => {
-                // Names and sizes are checked where they enter; a refusal here is definite all the same.
-                tracing::error!(why, "the log refused a ledger record");
-                Err(JournalError::Busy)
-            }
+        self.queue.append(batch, space).map(|appended| Lsn(appended.end.0)).map_err(refused)
+    }
+}
+
+/// A refusal of the log in the ledger's words.
+pub fn refused(error: AppendError) -> JournalError {
+    match error {
+        AppendError::NoSpace => JournalError::NoSpace,
+        AppendError::Busy => JournalError::Busy,
+        AppendError::Poisoned => JournalError::Poisoned,
+        AppendError::Invalid(why) => {
+            // Names and sizes are checked where they enter; a refusal here is definite all the same.
+            tracing::error!(why, "the log refused a ledger record");
+            JournalError::Busy
         }
     }
 }

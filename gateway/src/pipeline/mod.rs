@@ -23,10 +23,10 @@ mod watch;
 
 pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
-pub use journal::{Journal, to_wire, topics};
+pub use journal::{Journal, refused, to_wire, topics};
 pub use proposals::run_proposals;
 pub use recover::{RecoverError, Recovered, rebuild, recover_ledger};
 pub(crate) use settle::settle_durable;
-pub use settle::{SettleQueue, run_settle};
+pub use settle::{SettleQueue, run_settle, size_reserve};
 pub use snapshots::ReadOnly;
 pub use watch::{TicketWatch, Watcher};

@@ -99,7 +99,7 @@ fn settle(app: &App, changed: &mut Vec<TicketId>) {
 
 /// Space for what live tickets are still owed is kept free: a full disk refuses new orders, never a payment
 /// or an expiry.
-fn size_reserve(app: &App) {
+pub fn size_reserve(app: &App) {
     app.queue.set_reserve((app.ledger.live_tickets() + 1_000) * OWED_BYTES_PER_TICKET);
 }
 

@@ -51,6 +51,8 @@ use std::time::Duration;
 
 /// Segments prepared ahead, at most, however large the reserve.
 const SEGMENTS_PREPARED_MAX: u64 = 64;
+/// Stands for the next batch where nobody has one yet.
+const COMMON_BATCH_BYTES: u64 = 4096;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -277,6 +279,12 @@ impl CommitLog {
         if self.shared.reserve.swap(bytes, Ordering::Relaxed) < bytes {
             self.shared.nudge_keeper();
         }
+    }
+
+    /// Whether an append of [`Space::New`] of common size would be accepted now, and if not, why.
+    pub fn takes_new(&self) -> Result<(), AppendError> {
+        let reserve = self.shared.reserve.load(Ordering::Relaxed);
+        self.shared.pending.lock().takes_new(COMMON_BATCH_BYTES, reserve)
     }
 
     /// Durable records from `from` (a record's position, or the end of one, or `recovered().start`) on, each

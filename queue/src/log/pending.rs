@@ -128,6 +128,18 @@ impl Pending {
         Ok(self.fill(records, need, positions, rolled_to))
     }
 
+    /// Whether new work of `need` bytes would be accepted now.
+    pub(super) fn takes_new(&self, need: u64, reserve: u64) -> Result<(), AppendError> {
+        if self.stopped.is_some() {
+            return Err(AppendError::Poisoned);
+        }
+        if self.bytes + need > self.bytes_max {
+            return Err(AppendError::Busy);
+        }
+        let left = self.active.end() - self.end + capacity(&self.prepared);
+        if left < reserve + need { Err(self.no_room()) } else { Ok(()) }
+    }
+
     fn fill(
         &mut self,
         records: &[RecordParts<'_>],

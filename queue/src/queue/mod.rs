@@ -100,6 +100,10 @@ impl Queue {
     pub fn set_reserve(&self, bytes: u64) {
         self.broker.log.set_reserve(bytes);
     }
+    /// Whether new work would be accepted now, and if not, why: for a readiness probe.
+    pub fn takes_new(&self) -> Result<(), AppendError> {
+        self.broker.log.takes_new()
+    }
     /// All durable records from `from` on, in log order, delayed ones at the place where they were appended.
     pub fn scan(&self, from: Position) -> Box<dyn Iterator<Item = Message> + '_> {
         let mut records = self.broker.log.scan(from);

@@ -1,6 +1,7 @@
 //! `GET /healthz` (the process answers), `GET /readyz` (it is able to sell), `GET /v1/gateways`.
 
 use crate::http::{Answer, Refusal, answer};
+use crate::pipeline::refused;
 use crate::state::Core;
 use http::StatusCode;
 use serde::Serialize;
@@ -41,6 +42,7 @@ pub(in crate::api) fn readyz(core: &Core) -> Result<Answer, Refusal> {
     if app.stopping.is_set() {
         return Err(Refusal::QueueBusy("the gateway is shutting down"));
     }
+    app.queue.takes_new().map_err(refused)?;
     Ok(answer::json(StatusCode::OK, &Health { status: "ready" }))
 }
 
