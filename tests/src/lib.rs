@@ -1,1 +1,36 @@
-//! Skeleton.
+//! What the end-to-end tests share. The tests themselves are in `tests/`, one file per subject.
+//!
+//! ```text
+//! artifacts.rs   builds the binaries under test, once per run
+//! settings.rs    a gateway's configuration file
+//! server.rs      the real binary as a child process: ready, SIGKILL, SIGTERM, restart
+//! in_process.rs  a gateway in this process over a disk that can be made to fail
+//! http.rs        requests and answers, event streams
+//! shop.rs        sales, orders, transitions and audits in a word each
+//! crowd.rs       buyers and workers under way, and what they were told
+//! patience.rs    waiting for a condition, with a bound
+//! ports.rs       free ports that no other test takes
+//! ```
+//!
+//! It is test support: where something cannot work, it panics with what it saw.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says that it failed")]
+
+mod artifacts;
+mod crowd;
+mod http;
+mod in_process;
+mod patience;
+mod ports;
+mod server;
+mod settings;
+mod shop;
+
+pub use self::http::{Event, EventStream, Http, Reply, raw_exchange};
+pub use artifacts::{gateway_binary, order_worker_binary, workspace_dir};
+pub use crowd::{Crowd, Told};
+pub use in_process::InProcess;
+pub use patience::{BOUND, eventually, eventually_within, within};
+pub use ports::free_ports;
+pub use server::{Ended, Server, run_to_its_end};
+pub use settings::Settings;
+pub use shop::{Sale, Shop};
