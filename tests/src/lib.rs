@@ -14,6 +14,7 @@
 //!
 //! It is test support: where something cannot work, it panics with what it saw.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says that it failed")]
+#![allow(clippy::return_self_not_must_use, reason = "an expectation is often the end of it")]
 
 mod artifacts;
 mod crowd;
