@@ -26,6 +26,9 @@ mod stock;
 mod tokens;
 mod winners;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use crash::{AtKill, at_kills};
 
 use crate::evidence::Evidence;
