@@ -113,12 +113,16 @@ fn flip_every_byte(clean: bool, count: u64, known: u64) {
             flip(&dir.path().join(&name), byte, (byte % 8) as u8);
             match open(FaultyStorage::new(dir.path()).as_storage()) {
                 Err(OpenError::Corrupt { .. }) => refused += 1,
-                Err(error) => panic!("{name:?} {byte}: {error}"),
+                Err(error) => panic!("{} {byte}: {error}", name.display()),
                 Ok(log) => {
                     let seen = numbers(&log);
                     let expected = known..=count;
-                    assert!(expected.contains(&(seen.len() as u64)), "{name:?} {byte}: {seen:?}");
-                    assert!(seen.iter().copied().eq(0..seen.len() as u64), "{name:?} {byte}: {seen:?}");
+                    assert!(expected.contains(&(seen.len() as u64)), "{} {byte}: {seen:?}", name.display());
+                    assert!(
+                        seen.iter().copied().eq(0..seen.len() as u64),
+                        "{} {byte}: {seen:?}",
+                        name.display()
+                    );
                     opened += 1;
                 }
             }
