@@ -148,6 +148,8 @@ fn fm57_later_blocks_without_earlier_ones_of_an_unacknowledged_write_are_no_corr
         append_durably(&log, &[seen.len() as u64]).unwrap();
         log.close().unwrap();
         drop(log);
+        let after = tidegate_queue::log::verify(dir.path()).unwrap();
+        assert!(!after.torn_tail && after.is_sound() && after.clean, "{seed}: {after}");
         let log = open(storage.as_storage()).unwrap();
         assert_eq!(numbers(&log).len(), seen.len() + 1);
     }
