@@ -221,6 +221,7 @@ impl MemoryJournal {
     }
 
     /// What a crash now would leave: the durable records alone.
+    #[must_use]
     pub fn after_crash(&self) -> Self {
         let inner = self.0.lock();
         Self::with_records(inner.records[..inner.durable as usize].to_vec())

@@ -63,7 +63,8 @@ pub(super) struct SaleState {
     pub(super) restocks: HashMap<Box<str>, u64, foldhash::fast::RandomState>,
     pub(super) tickets: Chunked<Ticket>,
     pub(super) buyers: Buyers,
-    /// Slots of tickets with an idempotency key, by (buyer, key).
+    /// Slots of tickets with an idempotency key, by (buyer, key), but for each buyer's newest: most buyers have one
+    /// ticket, which is found without it.
     by_key: HashTable<u32>,
     pub(super) deadlines: DueList,
     pub(super) pay_bys: DueList,
@@ -115,11 +116,15 @@ impl SaleState {
     }
 
     pub(super) fn slot_by_key(&self, buyer: u32, key_hash: u64) -> Option<u32> {
-        let same = |&slot: &u32| {
+        let is_it = |slot: u32| {
             let ticket = &self.tickets[slot];
-            ticket.buyer == buyer && ticket.key_hash == key_hash
+            ticket.buyer == buyer && ticket.keyed() && ticket.key_hash == key_hash
         };
-        self.by_key.find(key_slot_hash(buyer, key_hash), same).copied()
+        let newest = self.buyers[buyer].newest;
+        if newest != NONE && is_it(newest) {
+            return Some(newest);
+        }
+        self.by_key.find(key_slot_hash(buyer, key_hash), |&slot| is_it(slot)).copied()
     }
 
     /// Slots of a buyer's tickets, newest first.
@@ -194,15 +199,19 @@ impl SaleState {
             _ => {}
         }
         self.lsn = self.lsn.max(ticket.lsn);
-        let keyed = ticket.keyed().then_some(ticket.key_hash);
+        let previous = ticket.previous;
         self.tickets.push(ticket);
-        if let Some(key_hash) = keyed {
-            let Self { tickets, by_key, .. } = self;
-            by_key.insert_unique(key_slot_hash(position, key_hash), slot, |&other| {
-                key_slot_hash(tickets[other].buyer, tickets[other].key_hash)
-            });
-        }
+        self.index_key(previous);
         slot
+    }
+
+    /// A ticket is no longer its buyer's newest: from now on its key is found by the table.
+    fn index_key(&mut self, slot: u32) {
+        let Self { tickets, by_key, .. } = self;
+        let hash = |slot: u32| key_slot_hash(tickets[slot].buyer, tickets[slot].key_hash);
+        if slot != NONE && tickets[slot].keyed() {
+            by_key.insert_unique(hash(slot), slot, |&other| hash(other));
+        }
     }
 
     /// A transition took effect: from one state to another, the stock in the same step.

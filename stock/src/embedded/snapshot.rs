@@ -97,7 +97,11 @@ struct SaleHead {
 impl<J: Journal> Ledger<J> {
     /// Rebuilds a ledger from a snapshot, without reading the journal. The fold goes on from the answered
     /// position; records before it may come again and change nothing.
-    pub fn restore(journal: J, limits: LedgerLimits, reader: impl Read) -> Result<(Self, Lsn), SnapshotError> {
+    pub fn restore(
+        journal: J,
+        limits: LedgerLimits,
+        reader: impl Read,
+    ) -> Result<(Self, Lsn), SnapshotError> {
         let mut ledger = Self::new(journal, limits);
         let mut frames = FrameReader::open(BufReader::new(reader))?;
         let fields = frames.expect(HEADER)?;
@@ -261,7 +265,7 @@ fn sale_head(sale: &Sale, state: &SaleState) -> SaleHead {
         sale: sale.id.to_string(),
         spec: state.spec.clone(),
         switch: state.switch,
-        items: state.items.iter().map(|item| item.to_string()).collect(),
+        items: state.items.iter().map(ToString::to_string).collect(),
         item: state.item,
         counters: state.counters,
         epoch_counter: state.epoch_counter,
@@ -284,7 +288,8 @@ impl<W: Write> FrameWriter<W> {
 
     fn write(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
         let length = u32::try_from(payload.len()).ok().filter(|&length| length <= FRAME_BYTES_MAX);
-        let length = length.ok_or_else(|| io::Error::other("a sale's record is larger than a frame may be"))?;
+        let length =
+            length.ok_or_else(|| io::Error::other("a sale's record is larger than a frame may be"))?;
         self.crc = frame_crc(self.crc, length, kind, payload);
         self.writer.write_all(&length.to_le_bytes())?;
         self.writer.write_all(&self.crc.to_le_bytes())?;
@@ -349,7 +354,9 @@ impl<R: Read> FrameReader<R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
         match self.reader.read_exact(bytes) {
             Ok(()) => self.offset += bytes.len() as u64,
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(self.damaged("it ends too early")),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged("it ends too early"));
+            }
             Err(e) => return Err(e.into()),
         }
         Ok(())

@@ -55,7 +55,8 @@ impl SnapshotFiles for Folder {
     type Reader = File;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+        let names =
+            fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
         names.collect()
     }
 

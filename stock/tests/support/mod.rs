@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate_stock::testing::MemoryJournal;
+use tidegate_stock::testing::{MemoryJournal, OwnedRecord};
 use tidegate_stock::{
     Ledger, LedgerLimits, Reserve, ReserveOutcome, SaleSpec, TicketId, TicketView, Transition,
     TransitionOutcome,
@@ -86,4 +86,28 @@ pub fn done(
 pub fn assert_holds(ledger: &Ledger<MemoryJournal>, sale: &str) {
     let audit = ledger.audit(sale).unwrap();
     assert!(audit.holds, "{audit:#?}");
+}
+
+/// Two ledgers of the same journal answer the same, ticket by ticket and sale by sale.
+pub fn assert_same(left: &Ledger<MemoryJournal>, right: &Ledger<MemoryJournal>, journal: &MemoryJournal) {
+    // Epochs are for comparing within a process; generations differ between two recoveries.
+    let sales = |ledger: &Ledger<MemoryJournal>| -> Vec<_> {
+        ledger
+            .sales()
+            .into_iter()
+            .map(|view| (view.sale, view.spec, view.switch, view.stock, view.lsn))
+            .collect()
+    };
+    assert_eq!(sales(left), sales(right));
+    for view in left.sales() {
+        assert_eq!(left.audit(&view.sale), right.audit(&view.sale));
+        assert_holds(left, &view.sale);
+    }
+    assert_eq!(left.live_tickets(), right.live_tickets());
+    for record in journal.records() {
+        if let OwnedRecord::Order { ticket, sale, buyer, .. } = record {
+            assert_eq!(left.ticket(ticket), right.ticket(ticket));
+            assert_eq!(left.tickets_of(&sale, &buyer), right.tickets_of(&sale, &buyer));
+        }
+    }
 }
