@@ -85,9 +85,14 @@ pub(crate) fn replace(
     older: &Path,
     parts: &[IoSlice<'_>],
 ) -> io::Result<()> {
-    storage.sync_dir(dir)?;
     let temporary = newest.with_extension("tmp");
-    let file = storage.open(&temporary, true)?;
+    let file = match storage.open(&temporary, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            storage.sync_dir(dir)?;
+            storage.open(&temporary, true)?
+        }
+        other => other?,
+    };
     // A crash may have left a longer one behind.
     file.allocate(0)?;
     file.write_at(0, parts)?;

@@ -6,7 +6,7 @@ mod queue_support;
 use queue_support::*;
 use std::fs;
 use std::sync::Arc;
-use tidegate_queue::storage::PowerLoss;
+use tidegate_queue::storage::{FaultyCall, PowerLoss};
 use tidegate_queue::*;
 
 #[test]
@@ -259,4 +259,39 @@ fn an_index_that_disagrees_with_the_log_is_rewritten() {
     }
     fs::remove_dir_all(folder.dir.path().join("consumequeue")).unwrap();
     assert_eq!(receive(&folder.open(), "fresh", 100, 1_000).len(), 50);
+}
+
+#[test]
+fn dead_letters_are_kept_through_a_restart() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.put_group(TOPIC, GROUP, StartFrom::First, Some(1), None).unwrap();
+    append(&queue, &[message(b"a"), message(b"b")]);
+    for lease in receive(&queue, GROUP, 2, 60_000) {
+        queue.nack(TOPIC, GROUP, &[lease.receipt], None)[0].unwrap();
+    }
+    queue.settle(&queue.take_reports(1, None)[0]);
+    queue.checkpoint().unwrap();
+    drop(queue);
+    let queue = folder.open();
+    let dead = queue.dead_letters(TOPIC, GROUP, 10);
+    assert_eq!((dead.len(), &dead[0].body[..]), (1, &b"a"[..]));
+    let owed = queue.take_reports(10, None);
+    assert_eq!(
+        (owed.len(), owed[0].kind, &owed[0].message.body[..]),
+        (1, ReportKind::DeadLettered, &b"b"[..])
+    );
+    assert!(queue.redrive(TOPIC, GROUP, dead[0].position));
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["a"]);
+}
+
+#[test]
+fn messages_are_delivered_once_the_index_can_be_written_again() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    append(&queue, &[message(b"a")]);
+    storage.fail(FaultyCall::Write, "consumequeue", 1, std::io::ErrorKind::StorageFull);
+    append(&queue, &[message(b"b")]);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["a", "b"]);
 }

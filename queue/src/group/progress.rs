@@ -322,21 +322,12 @@ impl Progress {
             self.start = self.start.min(to);
             self.floor = to;
         } else {
-            let mut done = self.settled.clone();
-            owed.iter().for_each(|(start, end)| done.insert_range(start, end));
-            let mut open = done.next_absent(self.floor);
-            while open < to {
-                let run_end = done.next_present(open).unwrap_or(to).min(to);
-                self.skipped.insert_range(open, run_end);
-                self.settled.insert_range(open, run_end);
-                open = done.next_absent(run_end);
-            }
+            self.skip_open(to, &owed);
         }
         for set in [&mut self.settled, &mut self.dead_kept, &mut self.dead] {
             set.remove_range(to, u64::MAX);
         }
         self.skipped.remove_range(to, u64::MAX);
-        self.truncated |= self.skipped.forget_oldest(RANGES_MAX, to);
         for (start, end) in self.dropped.iter() {
             self.settled.insert_range(start.max(to), end);
         }
@@ -347,7 +338,21 @@ impl Progress {
         self.advance();
     }
 
-    pub(super) fn owed_reports(&self) -> RangeSet {
+    /// Everything below `to` that is neither settled nor reported is skipped.
+    fn skip_open(&mut self, to: u64, owed: &RangeSet) {
+        let mut done = self.settled.clone();
+        owed.iter().for_each(|(start, end)| done.insert_range(start, end));
+        let mut open = done.next_absent(self.floor);
+        while open < to {
+            let run_end = done.next_present(open).unwrap_or(to).min(to);
+            self.skipped.insert_range(open, run_end);
+            self.settled.insert_range(open, run_end);
+            open = done.next_absent(run_end);
+        }
+        self.truncated |= self.skipped.forget_oldest(RANGES_MAX, to);
+    }
+
+    fn owed_reports(&self) -> RangeSet {
         let mut owed = self.drop_reports.to_ranges();
         self.dead_reports.to_ranges().iter().for_each(|(start, end)| owed.insert_range(start, end));
         owed
@@ -371,10 +376,14 @@ impl Progress {
         self.floor = self.floor.min(end);
     }
 
-    /// Nothing below `oldest` is kept in the queue any more.
+    /// Nothing below `oldest` is kept in the queue any more; what was owed of it counts as skipped, and its
+    /// reports can no longer be made.
     pub(crate) fn raise(&mut self, oldest: u64) {
         if self.floor < oldest {
-            self.settled.insert_range(self.floor, oldest);
+            self.drop_reports.forget_below(oldest);
+            self.dead_reports.forget_below(oldest);
+            self.dead_kept.remove_range(0, oldest);
+            self.skip_open(oldest, &RangeSet::default());
             let gone: Vec<u64> = self.tracked.keys().copied().filter(|&offset| offset < oldest).collect();
             for offset in gone {
                 self.untrack(offset);

@@ -96,6 +96,13 @@ impl Reports {
         self.again.first().map(|&(at_ms, _)| at_ms)
     }
 
+    /// Forgets reports below `start`, whose messages are no longer kept.
+    pub(crate) fn forget_below(&mut self, start: u64) {
+        self.ready.remove_range(0, start);
+        self.taken.retain(|&offset, _| offset >= start);
+        self.again.retain(|&(_, offset)| offset >= start);
+    }
+
     /// Forgets reports at or above `end` (offsets that a recovery found not to exist).
     pub(crate) fn clamp(&mut self, end: u64) {
         self.ready.remove_range(end, u64::MAX);

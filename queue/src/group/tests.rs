@@ -78,6 +78,21 @@ fn a_recovered_end_below_the_checkpoint_takes_back_what_lies_beyond() {
     assert_eq!((progress.stats(0, 1).floor, progress.peek_new(2)), (1, Some(1)));
 }
 
+#[test]
+fn what_is_no_longer_kept_counts_as_skipped() {
+    let mut progress = Progress::new(0);
+    lease_next(&mut progress, 10, 1, 50);
+    progress.settle(1, Fate::Acked);
+    progress.drop_late(3);
+    progress.drop_late(8);
+    progress.raise(5);
+    let stats = progress.stats(0, 10);
+    assert_eq!((stats.floor, &stats.skipped[..]), (5, &[(0, 1), (2, 5)][..]));
+    assert_eq!((progress.leased(), progress.peek_new(10), progress.backlog(10)), (0, Some(5), 4));
+    assert_eq!(progress.take_report(0), Some((ReportKind::Dropped, 8)));
+    assert_eq!(progress.take_report(0), None);
+}
+
 /// What one offset of the model went through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Model {

@@ -1,5 +1,6 @@
 //! One step of the timers: delayed messages, deadlines, lease ends and retries that are due.
 
+use super::AppendError;
 use super::broker::Broker;
 use crate::log::RecordKind;
 use crate::timer::Expiring;
@@ -10,6 +11,8 @@ use std::task::Waker;
 const STEP_MAX: usize = 4_096;
 /// When the log refuses a due message, it is tried again after this time.
 const REFUSED_RETRY_MS: u64 = 100;
+/// A delayed message that cannot be read or appended is tried again after this time.
+const FAULTY_RETRY_MS: u64 = 60_000;
 
 impl Broker {
     /// Does what is due now. Leaves in `planned_ms` when to look again.
@@ -38,14 +41,22 @@ impl Broker {
                 Ok(record) if record.view().kind == RecordKind::Delayed => record,
                 other => {
                     tracing::error!(%position, found = ?other.err(), "delayed message cannot be read");
-                    self.delays.lock().refused(at_ms, position, now_ms + 10 * REFUSED_RETRY_MS);
-                    break;
+                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position);
+                    continue;
                 }
             };
-            if let Err(error) = self.append_due(&record) {
-                tracing::debug!(%position, %error, "log refuses a due message for now");
-                self.delays.lock().refused(at_ms, position, now_ms + REFUSED_RETRY_MS);
-                break;
+            match self.append_due(&record) {
+                Ok(()) => {}
+                // Only this one is at fault: those behind it go on.
+                Err(error @ AppendError::Invalid(_)) => {
+                    tracing::error!(%position, %error, "delayed message does not go into its queue");
+                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position);
+                }
+                Err(error) => {
+                    tracing::debug!(%position, %error, "log refuses a due message for now");
+                    self.delays.lock().refused(at_ms, position, now_ms + REFUSED_RETRY_MS);
+                    break;
+                }
             }
         }
     }
