@@ -209,7 +209,9 @@ fn a_group_starts_where_it_says_and_can_be_moved() {
     {
         let found = receive(&queue, group, 10, 60_000);
         assert_eq!(bodies(&found).concat(), expected, "{group}");
-        found.iter().for_each(|d| ack(&queue, group, d).unwrap());
+        for delivery in &found {
+            ack(&queue, group, delivery).unwrap();
+        }
     }
     queue.reset_group(TOPIC, "first", StartFrom::Offset(2)).unwrap();
     assert_eq!(bodies(&receive(&queue, "first", 10, 60_000)).concat(), "23");

@@ -48,13 +48,13 @@ fn acknowledgements_reach_the_disk_only_after_the_log_they_rest_on() {
     let (done, is_done) = std::sync::mpsc::channel();
     let checkpointing = std::thread::spawn({
         let queue = queue.clone();
-        move || drop(done.send(queue.checkpoint().is_ok()))
+        move || done.send(queue.checkpoint().is_ok()).is_ok()
     });
     let early = is_done.recv_timeout(std::time::Duration::from_millis(200));
     assert!(early.is_err(), "written before the log was synced: {early:?}");
     storage.power_loss(1, PowerLoss::Everything);
     assert_eq!(is_done.recv(), Ok(false));
-    checkpointing.join().unwrap();
+    assert!(checkpointing.join().unwrap());
     drop(queue);
     storage.power_loss(2, PowerLoss::Everything);
     let queue = folder.open_on(&storage);
@@ -145,7 +145,9 @@ fn fm38_a_checkpoint_of_another_log_or_beyond_its_end_is_not_believed() {
         for _ in 0..count {
             append(&queue, &[message(b"x")]);
         }
-        receive(&queue, GROUP, 10, 60_000).iter().for_each(|d| ack(&queue, GROUP, d).unwrap());
+        for delivery in receive(&queue, GROUP, 10, 60_000) {
+            ack(&queue, GROUP, &delivery).unwrap();
+        }
         queue.close().unwrap();
     }
     for name in ["acks", "acks.old"] {
@@ -245,8 +247,8 @@ fn an_index_that_disagrees_with_the_log_is_rewritten() {
     drop(queue);
     let file = folder.dir.path().join("consumequeue/orders/0/00000000000000000000");
     let whole = fs::read(&file).unwrap();
-    let damages: [&dyn Fn(&mut Vec<u8>); 3] =
-        [&|bytes| bytes[333] ^= 0xFF, &|bytes| bytes.truncate(411), &|bytes| bytes.fill(0)];
+    let damages: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[333] ^= 0xFF, |bytes| bytes.truncate(411), |bytes| bytes.fill(0)];
     for damage in damages {
         let mut bytes = whole.clone();
         damage(&mut bytes);

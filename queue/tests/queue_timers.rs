@@ -149,7 +149,9 @@ fn fm58_stale_messages_are_reported_when_nobody_pulls_and_never_flood_the_worker
         append(&queue, &batch);
     }
     let acked = receive(&queue, "a", 10, 60_000);
-    acked.iter().for_each(|d| ack(&queue, "a", d).unwrap());
+    for delivery in &acked {
+        ack(&queue, "a", delivery).unwrap();
+    }
     let wakes = Arc::new(Wakes::default());
     assert!(queue.take_reports(10, Some(&Waker::from(Arc::clone(&wakes)))).is_empty());
     folder.clock.advance(4_999);
@@ -197,7 +199,9 @@ fn a_new_group_is_told_of_deadlines_that_passed_before_it() {
     assert_eq!(first.iter().map(|r| &r.message.body[..]).collect::<Vec<_>>(), [b"gone"]);
     folder.clock.advance(5_000);
     tick(&queue);
-    first.iter().for_each(|r| queue.settle(r));
+    for report in &first {
+        queue.settle(report);
+    }
     let second = queue.take_reports(10, None);
     assert_eq!(second.iter().map(|r| &r.message.body[..]).collect::<Vec<_>>(), [b"later"]);
     assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["immortal"]);
