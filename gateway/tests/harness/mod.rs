@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate::Gateway;
 use tidegate::config::Config;
 use tidegate_queue::SystemClock;
-use tidegate_queue::storage::DiskStorage;
+use tidegate_queue::storage::{DiskStorage, Storage};
 
 /// A running gateway; drains and closes when dropped.
 pub struct Running {
@@ -54,6 +54,15 @@ pub fn start(more: &str) -> Running {
 
 /// Starts a gateway over a folder that was used before.
 pub fn start_in(dir: tempfile::TempDir, more: &str) -> Running {
+    start_over(dir, more, |data| Arc::new(DiskStorage::new(data).unwrap()))
+}
+
+/// Starts a gateway over a storage of the test's choice.
+pub fn start_over(
+    dir: tempfile::TempDir,
+    more: &str,
+    storage: impl FnOnce(&Path) -> Arc<dyn Storage>,
+) -> Running {
     let data = dir.path().join("data");
     let text = format!(
         "[listen]\npublic = \"127.0.0.1:0\"\ninner = \"127.0.0.1:0\"\nthreads = 1\ndrain_ms = 2000\n\
@@ -62,20 +71,21 @@ pub fn start_in(dir: tempfile::TempDir, more: &str) -> Running {
     );
     let path = dir.path().join("tidegate.toml");
     std::fs::write(&path, text).unwrap();
-    let gateway = open(&path).unwrap();
+    let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+    let gateway = Gateway::start(config, storage(&data), Arc::new(SystemClock::new())).unwrap();
     let (public, inner) = (gateway.public_addr(), gateway.inner_addr());
     Running { gateway: Some(gateway), public, inner, dir }
-}
-
-fn open(path: &Path) -> Result<Gateway, tidegate::StartError> {
-    let config = Config::load(Some(path), std::iter::empty()).unwrap();
-    let storage = Arc::new(DiskStorage::new(&config.data.dir).unwrap());
-    Gateway::start(config, storage, Arc::new(SystemClock::new()))
 }
 
 impl Running {
     pub fn app(&self) -> &Arc<tidegate::state::App> {
         self.gateway.as_ref().unwrap().app()
+    }
+
+    /// Ends it whatever state its storage is in, and gives the folder back.
+    pub fn abandon(mut self) -> tempfile::TempDir {
+        let _ = self.gateway.take().unwrap().shutdown();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
     /// The folder around the data folder.
@@ -139,24 +149,49 @@ impl Drop for Running {
 
 /// One request on a connection of its own. `headers` end with CRLF each.
 pub fn send(to: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let host = if headers.contains("Host:") { String::new() } else { format!("Host: {to}\r\n") };
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\n{host}{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    send_text(to, &request)
+    Pending::send(to, method, path, headers, body).answer()
 }
 
 /// Whatever text on a connection of its own.
 pub fn send_text(to: SocketAddr, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_owned(), text: body.to_owned() }
+    Pending::send_text(to, request).answer()
+}
+
+/// A request that was sent; its answer may or may not be there.
+pub struct Pending(TcpStream);
+
+impl Pending {
+    pub fn send(to: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Self {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {to}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        Self::send_text(to, &request)
+    }
+
+    fn send_text(to: SocketAddr, request: &str) -> Self {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        Self(stream)
+    }
+
+    /// Whether anything of an answer has come.
+    pub fn is_answered(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let answered = self.0.peek(&mut [0]).is_ok();
+        self.0.set_nonblocking(false).unwrap();
+        answered
+    }
+
+    /// Waits for the whole answer.
+    pub fn answer(mut self) -> Answer {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_owned(), text: body.to_owned() }
+    }
 }
 
 /// Looks until it finds what it waits for; fails after half a minute.
