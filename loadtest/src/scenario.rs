@@ -170,7 +170,8 @@ pub(crate) struct StopWorkers {
 pub(crate) struct Bounds {
     /// Until a started gateway must be ready.
     pub(crate) start_ms: u64,
-    /// Until, after the last buyer, every ticket must have reached its end.
+    /// After the last buyer, tickets must go on reaching their end: the wait ends when none did for so long, or
+    /// after five times as long.
     pub(crate) drain_ms: u64,
     /// Until a gateway told to stop must have exited.
     pub(crate) stop_ms: u64,
@@ -178,7 +179,7 @@ pub(crate) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { start_ms: 15_000, drain_ms: 20_000, stop_ms: 15_000 }
+        Self { start_ms: 15_000, drain_ms: 12_000, stop_ms: 15_000 }
     }
 }
 

@@ -9,13 +9,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(200);
+/// A drain that makes progress may take so many times its bound.
+const PROGRESS_FACTOR: u32 = 5;
 /// On top of a lease.
 const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw) -> Result<(), RunError> {
-    let bound = Duration::from_millis(plan.scenario.bounds.drain_ms);
+    let idle_bound = Duration::from_millis(plan.scenario.bounds.drain_ms);
     let settling = async {
         let mut settled: Table<()> = Table::default();
+        let mut last = (0, 0);
+        let mut progress_at = tokio::time::Instant::now();
         loop {
             let open: Vec<(TicketId, u32)> = known(stand, buyers)
                 .into_iter()
@@ -38,11 +42,17 @@ pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw
             {
                 return Ok::<(), RunError>(());
             }
+            let now = (settled.len(), stand.floor.events.lock().len());
+            if now != last {
+                (last, progress_at) = (now, tokio::time::Instant::now());
+            } else if progress_at.elapsed() > idle_bound {
+                return Ok(());
+            }
             tokio::time::sleep(LOOK).await;
         }
     };
-    // Past the bound the verdict finds tickets that are not at their end, and says which.
-    if let Ok(outcome) = tokio::time::timeout(bound, settling).await {
+    // Past a bound the verdict finds tickets that are not at their end, and says which.
+    if let Ok(outcome) = tokio::time::timeout(idle_bound * PROGRESS_FACTOR, settling).await {
         outcome?;
     }
     tokio::time::sleep(Duration::from_millis(plan.scenario.workers.lease_ms) + LEASE_MARGIN).await;

@@ -22,7 +22,7 @@ pub(super) fn invariants(dossier: &Dossier<'_>) -> Vec<Invariant> {
     vec![all_dropped(dossier, &stale), units_resold(dossier), buyers_told(dossier)]
 }
 
-/// Tickets won while the workers stood still, whose deadline passed before the workers came back.
+/// Tickets that no worker had received when the workers stopped, and whose deadline passed before they came back.
 fn stale_tickets(dossier: &Dossier<'_>, stop: StopSeen) -> Vec<TicketId> {
     let stopped_ms = dossier.wall_ms(stop.stopped_us) + EDGE_MS;
     let resumed_ms = dossier.wall_ms(stop.resumed_us).saturating_sub(EDGE_MS);
@@ -31,8 +31,10 @@ fn stale_tickets(dossier: &Dossier<'_>, stop: StopSeen) -> Vec<TicketId> {
     looks
         .filter_map(|(ticket, look)| match look {
             LastLook::Ticket { won_at_ms, .. } => {
-                let stale = *won_at_ms >= stopped_ms && won_at_ms + deadline_ms <= resumed_ms;
-                stale.then_some(*ticket)
+                let in_between = (stopped_ms..=resumed_ms).contains(&(won_at_ms + deadline_ms));
+                let deliveries = dossier.files.get(ticket).map_or(&[][..], |file| &file.deliveries);
+                let in_hand = deliveries.iter().any(|delivery| delivery.received_us <= stop.stopped_us);
+                (in_between && !in_hand).then_some(*ticket)
             }
             LastLook::NotFound | LastLook::NoAnswer => None,
         })
