@@ -136,6 +136,8 @@ async fn winners_become_confirmed_rows_and_are_told_on() {
     shop.until_settled(ORDERS).await;
     let summary = working.stop().await;
     assert_eq!((summary.rows.confirmed, summary.orders.acked), (50, 50));
+    assert_eq!(summary.rows.recovered, 0, "rows under way are not left over");
+    assert_eq!(shop.server.seen_on("/created").len(), 50);
     assert_eq!(shop.rows().iter().filter(|row| row.state == RowState::Confirmed).count(), 50);
 }
 
@@ -161,10 +163,18 @@ async fn fm45_restart_closes_the_row_whose_ticket_was_dropped() {
     shop.leave_pending("T1").await;
     // Dropped at its deadline; the event is not there yet, so only the repeated `created` can tell.
     shop.gateway.set_ticket("T1", "dropped", 2, None);
-    let working = shop.start();
-    shop.until_state("T1", RowState::Closed).await;
+    let worker = shop.worker();
+    let watch = worker.watch();
+    let working = Shop::start_worker(worker);
+    within("the row is recovered", async {
+        while watch.summary().rows.recovered == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(shop.row("T1").state, RowState::Closed);
     let summary = working.stop().await;
-    assert_eq!((summary.rows.recovered, summary.rows.confirmed), (1, 0));
+    assert_eq!((summary.rows.closed, summary.rows.confirmed), (1, 0));
     assert_eq!(shop.server.seen_on("/T1/created").len(), 1);
 }
 

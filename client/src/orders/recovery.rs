@@ -11,7 +11,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Rows read at once.
-const PAGE: usize = 256;
+const PAGE: usize = 1_000;
+
+/// Rows kept in memory; more of them are read once these are settled.
+const LOT_MAX: usize = 50_000;
 
 /// What became of one row.
 enum Recovered {
@@ -21,27 +24,46 @@ enum Recovered {
 }
 
 impl<S: OrderStore> Protocol<S> {
-    /// Settles the rows that are pending now, at most `concurrency` at once, waiting for the gateway as long as it
-    /// takes. `Err` only when it refuses in a way that waiting does not mend.
+    /// Rows that are pending now, up to [`LOT_MAX`], by ticket from `after` on; waits for the store as long as it
+    /// takes. Listed before the first new order is taken: what is pending later is in good hands.
     ///
-    /// Cancel safety: rows not settled stay pending, for the next start.
-    pub(super) async fn recover(self: Arc<Self>, concurrency: usize) -> Result<(), ClientError> {
-        let mut after = String::new();
+    /// Cancel safe: reads only.
+    pub(super) async fn left_over(&self, mut after: String) -> Vec<OrderRow> {
         let mut away = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut rows = Vec::new();
         loop {
-            let page = match self.store.pending(&after, PAGE).await {
-                Ok(page) => page,
+            match self.store.pending(&after, PAGE).await {
+                Ok(page) => {
+                    away.reset();
+                    let Some(last) = page.last() else { return rows };
+                    after.clone_from(&last.ticket);
+                    rows.extend(page);
+                    if rows.len() >= LOT_MAX {
+                        return rows;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "order store does not answer; recovery waits");
                     tokio::time::sleep(away.next_delay(Duration::from_millis(50))).await;
-                    continue;
                 }
-            };
-            away.reset();
-            let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.ticket);
+            }
+        }
+    }
+
+    /// Settles rows that were left over, at most `concurrency` at once, waiting for the gateway as long as it
+    /// takes. `Err` only when it refuses in a way that waiting does not mend.
+    ///
+    /// Cancel safety: rows not settled stay pending, for the next start.
+    pub(super) async fn recover(
+        self: Arc<Self>,
+        mut lot: Vec<OrderRow>,
+        concurrency: usize,
+    ) -> Result<(), ClientError> {
+        loop {
+            let more_after =
+                if lot.len() >= LOT_MAX { lot.last().map(|row| row.ticket.clone()) } else { None };
             let mut settling = JoinSet::new();
-            for row in page {
+            for row in lot {
                 if settling.len() >= concurrency {
                     self.count(settling.join_next().await)?;
                 }
@@ -51,6 +73,8 @@ impl<S: OrderStore> Protocol<S> {
             while let Some(joined) = settling.join_next().await {
                 self.count(Some(joined))?;
             }
+            let Some(after) = more_after else { return Ok(()) };
+            lot = self.left_over(after).await;
         }
     }
 

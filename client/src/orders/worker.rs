@@ -161,8 +161,8 @@ impl<S: OrderStore> OrderWorker<S> {
     }
 
     /// Runs until `shutdown` is ready, or until the gateway refuses in a way that waiting does not mend.
-    /// Recovery of pending rows runs beside the first new orders: it may have to wait for the gateway, and the
-    /// steps do not mind each other.
+    /// Rows that are pending at the start are listed first and settled beside the first new orders: that may
+    /// have to wait for the gateway, and the steps do not mind each other.
     ///
     /// Cancel safety: as [`Worker::run`]; rows stay as they are and are settled on redelivery or next start.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<OrderSummary, ClientError> {
@@ -188,9 +188,14 @@ impl<S: OrderStore> OrderWorker<S> {
                 async move { protocol.event(message).await }
             }
         };
+        tokio::pin!(shutdown);
+        let left_over = tokio::select! {
+            rows = protocol.left_over(String::new()) => rows,
+            () = &mut shutdown => return Ok(watch.summary()),
+        };
         let recovery = async {
             tokio::select! {
-                recovered = protocol.recover(self.concurrency) => recovered,
+                recovered = protocol.recover(left_over, self.concurrency) => recovered,
                 () = until_set(stopping.clone()) => Ok(()),
             }
         };
@@ -206,7 +211,7 @@ impl<S: OrderStore> OrderWorker<S> {
         });
         let (orders, events, recovered) = tokio::select! {
             ended = &mut parts => ended,
-            () = shutdown => {
+            () = &mut shutdown => {
                 stop.send_replace(true);
                 parts.await
             }
