@@ -32,7 +32,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         (&Method::GET, ["v1", "tickets", ticket, "events"]) => {
             tickets::events(core, ticket, &head.headers, peer).await
         }
-        (&Method::GET, ["v1", "sales", sale]) => sales::get(core, sale).await,
+        (&Method::GET, ["v1", "sales", sale]) => sales::get(core, sale),
         (&Method::GET, ["v1", "sales", sale, "tickets"]) => {
             tickets::own(core, sale, &head.headers, peer).await
         }

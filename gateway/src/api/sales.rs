@@ -9,7 +9,7 @@ use tidegate_client::wire::{SaleInfo, SaleState};
 use tidegate_stock::Window;
 
 /// `GET /v1/sales/{sale}`
-pub(super) async fn get(core: &Core, sale: &str) -> Result<Answer, Refusal> {
+pub(super) fn get(core: &Core, sale: &str) -> Result<Answer, Refusal> {
     let app = &core.app;
     let gate = app.sales.find(sale).ok_or(Refusal::SaleNotFound)?;
     let now_ms = app.clock.now_ms();

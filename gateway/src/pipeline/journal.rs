@@ -264,7 +264,7 @@ pub(super) fn decode<R>(
     message: &Message,
     f: impl FnOnce(&Record<'_>) -> R,
 ) -> Result<Option<R>, DecodeError> {
-    let bad = |why: String| DecodeError { position: message.position, topic: message.topic.to_string(), why };
+    let bad = |why: String| DecodeError { position: message.position, topic: message.topic.clone(), why };
     let json = |error: serde_json::Error| bad(error.to_string());
     let ticket = |text: &str| text.parse::<TicketId>().map_err(|error| bad(error.to_string()));
     match &*message.topic {

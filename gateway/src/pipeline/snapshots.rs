@@ -56,7 +56,7 @@ pub async fn run(core: Rc<Core>) {
         match tokio::task::spawn_blocking(move || make(&copy, cut)).await {
             Ok(Ok(())) => info!(cut = cut.0, "ledger snapshot is written"),
             Ok(Err(error)) => {
-                warn!(%error, "no ledger snapshot this time; the next start reads more of the log")
+                warn!(%error, "no ledger snapshot this time; the next start reads more of the log");
             }
             Err(error) => warn!(%error, "the snapshot task ended early"),
         }
