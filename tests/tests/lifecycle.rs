@@ -277,7 +277,10 @@ async fn fm19_a_payment_that_races_the_pay_timer_ends_one_way_only() {
             // Around the instant itself: some a little before it, some a little after.
             let until_due =
                 Duration::from_millis(created.number("pay_by_ms") - created.number("updated_at_ms"));
-            tokio::time::sleep(until_due.saturating_sub(Duration::from_millis(12)) + Duration::from_millis(n % 24)).await;
+            tokio::time::sleep(
+                until_due.saturating_sub(Duration::from_millis(12)) + Duration::from_millis(n % 24),
+            )
+            .await;
             let paid = shop.transition(&ticket, "paid", "pay").await;
             (n, ticket, paid)
         }));

@@ -1,0 +1,87 @@
+//! Every curl line of the README, run as it stands, gives the documented answer.
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Child, Command, Stdio};
+use tidegate_tests::{Server, workspace_dir};
+
+/// What a curl line must answer: by what the line holds, in the order of the README.
+const DOCUMENTED: &[(&str, u16, &[&str])] = &[
+    ("-X PUT localhost:8081/v1/sales/phone ", 201, &["\"initial\":10", "\"available\":10"]),
+    ("/v1/sales/phone/open", 200, &["\"state\":\"open\""]),
+    (
+        "-i -X POST localhost:8080/v1/sales/phone/orders",
+        202,
+        &["HTTP/1.1 202", "location: /v1/tickets/", "\"queued\""],
+    ),
+    ("'Idempotency-Key: a-1'", 202, &["$TICKET"]),
+    ("'Idempotency-Key: a-2'", 409, &["limit-reached", "$TICKET"]),
+    ("/v1/tickets/$TICKET?wait=10", 200, &["$TICKET"]),
+    (
+        "/v1/tickets/$TICKET/events",
+        200,
+        &["event: ticket", "id: 1", "\"awaiting_payment\"", "id: 3", "\"paid\""],
+    ),
+    ("/order-workers/receive", 200, &["$TICKET", "\"receipt\"", "\"buyer\":\"alice\""]),
+    ("/v1/tickets/$TICKET/created", 200, &["\"awaiting_payment\"", "\"order_id\":\"row-1\""]),
+    ("/v1/tickets/$TICKET/paid", 200, &["\"status\":\"paid\"", "\"payment_id\":\"pay-1\""]),
+    ("/v1/sales/phone/audit", 200, &["\"holds\":true", "\"sold\":1"]),
+    ("localhost:8081/v1/topics", 200, &["\"order-workers\""]),
+];
+
+fn curl_lines() -> Vec<String> {
+    let readme = std::fs::read_to_string(workspace_dir().join("README.md")).unwrap();
+    let blocks = readme.split("```").skip(1).step_by(2);
+    blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).map(str::to_owned).collect()
+}
+
+fn start(line: &str, ports: [u16; 2], ticket: &str) -> Child {
+    let line = line
+        .replace("localhost:8080", &format!("127.0.0.1:{}", ports[0]))
+        .replace("localhost:8081", &format!("127.0.0.1:{}", ports[1]));
+    let command = format!("{line} --max-time 25 -w '\\n%{{http_code}}'");
+    let shell =
+        Command::new("sh").args(["-c", &command]).env("TICKET", ticket).stdout(Stdio::piped()).spawn();
+    shell.unwrap()
+}
+
+fn assert_documented(line: &str, child: Child, ticket: &str) -> String {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?} (is curl installed? `make test` installs it)");
+    let answer = String::from_utf8(output.stdout).unwrap();
+    let (_, status, parts) = DOCUMENTED.iter().find(|(part, ..)| line.contains(part)).unwrap();
+    assert!(answer.ends_with(&format!("\n{status}")), "{line}\nmust answer {status}: {answer}");
+    for part in *parts {
+        assert!(answer.contains(&part.replace("$TICKET", ticket)), "{line}\nmust answer {part}: {answer}");
+    }
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_curl_line_gives_the_documented_answer() {
+    let server = Server::start().await;
+    let ports = server.settings.ports();
+    let lines = curl_lines();
+    assert_eq!(lines.len(), DOCUMENTED.len(), "each curl line of the README has its answer here: {lines:#?}");
+    let mut ticket = String::new();
+    // Long polls and streams stay open while the reader goes on in another terminal.
+    let mut in_the_background = Vec::new();
+    for (line, (part, ..)) in lines.iter().zip(DOCUMENTED) {
+        assert!(line.contains(part), "another order than documented here: {line}");
+        let child = start(line, ports, &ticket);
+        if line.contains("wait=10") || line.contains("/events") {
+            in_the_background.push((line, child));
+            continue;
+        }
+        let answer = assert_documented(line, child, &ticket);
+        if ticket.is_empty()
+            && let Some((_, after)) = answer.split_once("\"ticket\":\"")
+        {
+            after.split('"').next().unwrap().clone_into(&mut ticket);
+            assert_eq!(ticket.len(), 26);
+        }
+    }
+    for (line, child) in in_the_background {
+        assert_documented(line, child, &ticket);
+    }
+    server.shop.audit("phone").await;
+}
