@@ -104,10 +104,9 @@ pub(super) fn no_lost_message(dossier: &Dossier<'_>) -> Invariant {
         evidence.workers.deliveries.iter().map(|delivery| (delivery.queue, delivery.offset)).collect();
     let (mut total, mut undelivered) = (0u64, 0u64);
     for queue in &offsets.queues {
-        let before = evidence.offsets_before.iter().find(|(number, _)| *number == queue.queue);
         let accounted: Vec<(u64, u64)> =
             [&queue.dropped, &queue.dead, &queue.skipped].into_iter().flatten().copied().collect();
-        for offset in before.map_or(0, |(_, end)| *end)..queue.end {
+        for offset in dossier.first_offset(queue.queue)..queue.end {
             total += 1;
             if delivered.contains(&(queue.queue, offset)) {
                 continue;

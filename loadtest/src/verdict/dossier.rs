@@ -77,6 +77,18 @@ impl<'a> Dossier<'a> {
             .sum()
     }
 
+    /// Messages that this run brought into topic `orders`.
+    pub(crate) fn order_messages(&self) -> Option<u64> {
+        let queues = &self.evidence.offsets.as_ref().ok()?.queues;
+        Some(queues.iter().map(|queue| queue.end - self.first_offset(queue.queue).min(queue.end)).sum())
+    }
+
+    /// The first offset of a queue of `orders` that came from this run.
+    pub(crate) fn first_offset(&self, queue: u32) -> u64 {
+        let before = self.evidence.offsets_before.iter().find(|(number, _)| *number == queue);
+        before.map_or(0, |(_, end)| *end)
+    }
+
     /// Units that may ever have been put on sale.
     pub(crate) fn stock(&self) -> u64 {
         self.evidence.sale.stock + self.evidence.audit.as_ref().map_or(0, |audit| audit.restocked)

@@ -236,6 +236,15 @@ fn a_winner_whom_no_worker_received_is_lost() {
 }
 
 #[test]
+fn a_win_that_was_never_queued_is_a_lost_winner_even_if_it_is_dropped_in_time() {
+    breaks("no_lost_winner", "4 tickets, but only 3 messages", |e| {
+        let queue = &mut e.offsets.as_mut().unwrap().queues[0];
+        (queue.end, queue.dropped) = (3, vec![]);
+        e.workers.deliveries[2].offset = 2;
+    });
+}
+
+#[test]
 fn an_identity_that_does_not_hold_is_a_leak() {
     breaks("no_leak", "stock: 2 ≠ 1", |e| {
         audit(e).identities[0] = Identity { name: "stock".to_owned(), left: 2, right: 1, holds: false };

@@ -6,7 +6,8 @@ use crate::evidence::{LastLook, TicketId, Told};
 use tidegate_client::wire::TicketStatus;
 
 /// Each ticket that a buyer was told of exists, reached exactly one terminal state by every account, and went to
-/// a worker or was dropped.
+/// a worker or was dropped. A win is one message of topic `orders`: with fewer of them than tickets, somebody's
+/// order was never queued, and would have been lost with the process.
 pub(super) fn no_lost_winner(dossier: &Dossier<'_>) -> Invariant {
     let mut findings = Findings::default();
     let told = &dossier.evidence.buyers.tickets;
@@ -14,6 +15,12 @@ pub(super) fn no_lost_winner(dossier: &Dossier<'_>) -> Invariant {
         if let Some(fault) = fate(dossier, ticket, told) {
             findings.add(|| format!("ticket {ticket} of buyer {}: {fault}", told.buyer));
         }
+    }
+    if let Some(messages) = dossier.order_messages() {
+        let tickets = dossier.files.len() as u64;
+        findings.require(messages >= tickets, || {
+            format!("{tickets} tickets, but only {messages} messages in topic `orders`: orders never reached the queue")
+        });
     }
     findings.judge("no_lost_winner", format!("{} tickets told, each with one end", told.len()))
 }
