@@ -148,7 +148,7 @@ fn extending_gives_a_new_receipt_and_voids_the_old_one() {
     append(&queue, &[message(b"x")]);
     let lease = receive(&queue, GROUP, 1, 1_000).remove(0);
     folder.clock.advance(900);
-    let renewed = queue.extend(TOPIC, GROUP, &[lease.receipt.clone()], 1_000).remove(0).unwrap();
+    let renewed = queue.extend(TOPIC, GROUP, std::slice::from_ref(&lease.receipt), 1_000).remove(0).unwrap();
     folder.clock.advance(900);
     queue.tick();
     assert!(receive(&queue, GROUP, 1, 1_000).is_empty());
