@@ -244,8 +244,13 @@ fn a_refused_record_leaves_everything_as_it_was() {
     }
     assert_eq!((ledger.sale(SALE), ledger.ticket(id), ledger.live_tickets()), before);
     assert_eq!(ledger.sale("new"), None);
+    let again = order("bob", Some("k"));
+    assert!(ledger.reserve(&again).is_err());
     journal.refuse(None);
-    assert!(matches!(ledger.reserve(&order("bob", Some("k"))).unwrap(), ReserveOutcome::Won { .. }));
+    assert!(
+        matches!(ledger.reserve(&again).unwrap(), ReserveOutcome::Won { .. }),
+        "the same id is free again"
+    );
     assert_holds(&ledger, SALE);
 }
 
