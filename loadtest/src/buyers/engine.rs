@@ -220,7 +220,9 @@ async fn serve_orders(desk: Rc<Desk>) {
     loop {
         let due = desk.orders.pop().await;
         let Errand::Order(order) = due.errand else { continue };
-        desk.tally.borrow_mut().left(desk.clock.now_us().saturating_sub(due.at_us));
+        let now_us = desk.clock.now_us();
+        desk.tally.borrow_mut().left(now_us.saturating_sub(due.at_us));
+        let order = order.leaving(persona(&desk.habits.buyers, desk.habits.seed, order.buyer), now_us);
         let answer = match desk.order_request(order) {
             Ok(request) => connection.exchange(&desk.shop, request, 202).await,
             Err(error) => Answer::Undocumented(format!("request could not be built: {error}")),

@@ -2,6 +2,7 @@
 
 use crate::clock::Micros;
 use crate::evidence::TicketId;
+use crate::schedule::Persona;
 use std::cmp::Ordering;
 
 /// An order request, one of a chain that ends with a definite answer.
@@ -10,12 +11,21 @@ pub(crate) struct Order {
     pub(crate) buyer: u32,
     /// Index of the idempotency key.
     pub(crate) key: u8,
-    /// The first request of the chain was due at.
+    /// The first request of the chain was due at; once it was sent, it left at (see [`Order::leaving`]).
     pub(crate) asked_us: Micros,
     /// Requests of the chain so far that got no definite answer.
     pub(crate) tries: u16,
     /// The buyer holds the ticket and asks again, to see the same one.
     pub(crate) again: bool,
+}
+
+impl Order {
+    /// The order as it leaves at `now_us`: nothing can have been admitted for it before. Of two presses of one key
+    /// either may be the one admitted, so theirs keep the instant they were both due.
+    pub(crate) fn leaving(self, persona: Persona, now_us: Micros) -> Self {
+        let first = self.tries == 0 && persona != Persona::PressesTwice;
+        Self { asked_us: if first { now_us } else { self.asked_us }, ..self }
+    }
 }
 
 /// A long poll of a ticket.

@@ -12,7 +12,7 @@ pub(crate) struct Told {
     /// Which of the buyer's idempotency keys.
     pub(crate) key: u8,
     pub(crate) quantity: u32,
-    /// The first request of the chain that led here was due at.
+    /// The first request of the chain that led here left at, or was due at: no earlier was it admitted.
     pub(crate) asked_us: Micros,
     /// The first answer that named the ticket came at.
     pub(crate) told_us: Micros,
