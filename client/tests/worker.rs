@@ -111,6 +111,13 @@ async fn no_more_handlers_than_allowed_run_and_no_more_messages_are_leased() {
         }
     })
     .await;
+    // Nobody finishes yet, and 25 messages wait: a sixth handler would come now.
+    let sixth = async {
+        while running_now.load(Ordering::SeqCst) <= 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(300), sixth).await.is_err());
     assert_eq!(gateway.leased(GROUP), 5);
     steps.add_permits(30);
     gateway.until("all settled", |gateway| gateway.unsettled(GROUP) == 0).await;
@@ -291,7 +298,8 @@ async fn messages_on_their_way_when_the_stop_comes_are_given_back_at_once() {
     })
     .await;
     running.stop.take().unwrap().send(()).unwrap();
-    tokio::task::yield_now().await;
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut running.task).await;
+    assert!(early.is_err(), "the stop waits for the receive under way");
     gate.notify_one();
     let summary = within("stop", running.task).await.unwrap().unwrap();
     assert_eq!((summary.received, summary.nacked, handled.load(Ordering::SeqCst)), (1, 1, 0));
