@@ -9,7 +9,7 @@ use crate::pipeline::{
     CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
-use crate::state::{App, Core, Stopping};
+use crate::state::{App, Connections, Core, Stopping};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -136,7 +136,8 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
     // Both exist from the first start, reading from first: no order may come before its group.
     queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
-    let journal = Journal::new(queue.clone(), settle.clone());
+    let sales = Arc::new(SaleGates::default());
+    let journal = Journal::new(queue.clone(), settle.clone(), sales.clone());
     let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
     // A sale that exists is the operator's: what the admin API changed since outlives a restart.
     for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {
@@ -144,7 +145,6 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
             .put_sale(&sale.sale, &sale.spec, clock.now_ms())
             .map_err(|error| StartError::Sale { sale: sale.sale.clone(), why: error.to_string() })?;
     }
-    let sales = SaleGates::default();
     for view in ledger.sales() {
         let gate = sales.put(&view);
         ledger.winners(&view.sale, &mut |buyer| gate.winners.insert(buyer));
@@ -170,7 +170,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
         durable,
         settle,
         outcomes: Outcomes::new(config.listen.threads + 1),
-        connections: AtomicUsize::new(0),
+        connections: Connections::default(),
         streams: AtomicUsize::new(0),
         stopping: Stopping::default(),
         queue,

@@ -11,7 +11,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -47,7 +46,7 @@ impl Collector for Figures {
         self.outcomes(&mut to)?;
         self.sales(&mut to)?;
         self.topics(&mut to)?;
-        let connections = app.connections.load(Ordering::Relaxed) as u64;
+        let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
         gauge(&mut to, "live_tickets", "Tickets that are not at their end", app.ledger.live_tickets())?;
         let poisoned = u64::from(app.durable.is_poisoned());

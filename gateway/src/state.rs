@@ -3,6 +3,7 @@
 use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::Rates;
 use crate::config::Config;
+use crate::listener::Side;
 use crate::outcomes::Outcomes;
 use crate::pipeline::{CoreDurable, DurableSignal, Journal, SettleQueue, TicketWatch, Unknown};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ pub struct App {
     /// Who holds what.
     pub ledger: Ledger<Journal>,
     /// Gates 1 and 2.
-    pub sales: SaleGates,
+    pub sales: Arc<SaleGates>,
     /// Gate 3.
     pub identity: Identity,
     /// Gate 5.
@@ -40,7 +41,7 @@ pub struct App {
     /// Answers by outcome.
     pub outcomes: Outcomes,
     /// Open connections.
-    pub connections: AtomicUsize,
+    pub connections: Connections,
     /// Event streams open.
     pub streams: AtomicUsize,
     /// Places for receives that wait.
@@ -53,6 +54,28 @@ pub struct App {
     pub started_at_ms: u64,
     /// Set once: stop accepting, end long polls, drain.
     pub stopping: Stopping,
+}
+
+/// Open connections, counted by side: buyers cannot lock workers and operators out.
+#[derive(Debug, Default)]
+pub struct Connections {
+    public: AtomicUsize,
+    inner: AtomicUsize,
+}
+
+impl Connections {
+    /// Those of one listener.
+    pub fn of(&self, side: Side) -> &AtomicUsize {
+        match side {
+            Side::Public => &self.public,
+            Side::Inner => &self.inner,
+        }
+    }
+
+    /// Both together.
+    pub fn all(&self) -> usize {
+        self.public.load(Ordering::Relaxed) + self.inner.load(Ordering::Relaxed)
+    }
 }
 
 /// The gateway's one-way switch to "shutting down".

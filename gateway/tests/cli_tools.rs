@@ -205,6 +205,6 @@ fn a_gateway_that_is_not_there_and_a_wrong_token_are_told_apart() {
     assert_eq!(tidegate(&["sale", "list", "--inner", &inner, "--token-file", file.to_str().unwrap()]).0, 0);
     assert_eq!(tidegate(&["sale", "list", "--inner", "ftp://x"]).0, 2);
     eventually("the gateway has let its connections go", || {
-        (gateway.app().connections.load(std::sync::atomic::Ordering::Relaxed) == 0).then_some(())
+        (gateway.app().connections.all() == 0).then_some(())
     });
 }

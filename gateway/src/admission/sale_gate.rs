@@ -60,6 +60,12 @@ impl SaleGate {
         }
     }
 
+    /// Whether the gate goes by what the ledger says.
+    pub fn agrees(&self, view: &SaleView) -> bool {
+        let rules = self.rules.load();
+        rules.switch == view.switch && rules.spec == view.spec
+    }
+
     /// What an operator fixed.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What a token allows. The admin token may do what the worker token may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,9 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
     let (scope, methods) = place(&path).ok_or(Refusal::NotFound)?;
     authorize(&core.app, &head.headers, scope)?;
     let query = head.uri.query();
-    let body = Body { body, bytes_max: core.app.config.listen.inner_body_bytes_max };
+    let listen = &core.app.config.listen;
+    let time_max = Duration::from_millis(listen.header_timeout_ms);
+    let body = Body { body, bytes_max: listen.inner_body_bytes_max, time_max };
     match (&head.method, path.as_slice()) {
         (&Method::POST, ["v1", "topics", topic, "groups", group, "receive"]) => {
             worker::receive(core, topic, group, &body.read().await?).await
@@ -149,10 +152,11 @@ fn from_another_site(headers: &HeaderMap) -> bool {
 struct Body {
     body: Incoming,
     bytes_max: usize,
+    time_max: Duration,
 }
 
 impl Body {
     async fn read(self) -> Result<bytes::Bytes, Refusal> {
-        Ok(crate::http::body::read(self.body, self.bytes_max).await?)
+        Ok(crate::http::body::read(self.body, self.bytes_max, self.time_max).await?)
     }
 }

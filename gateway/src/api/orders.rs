@@ -2,6 +2,7 @@
 
 use super::tickets::{self, ticket_id, ticket_object};
 use crate::admission::{SaleGate, Token, TokenQueue};
+use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::state::{App, Core};
 use http::StatusCode;
@@ -37,12 +38,12 @@ pub(super) async fn place(
     }
     let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
     app.quotas.check(&buyer, peer).map_err(Refusal::ClientQuota)?; //              gate 5
-    let order = Order::read(body, app.config.listen.body_bytes_max).await?;
+    let order = Order::read(body, &app.config.listen).await?;
     let mut reserve = order.reserve(app, &sale, &buyer, key);
     if winner {
         // A winner is never told "sold out": the same key gets the same ticket, whatever the gates say now.
         if let Some(outcome) = app.ledger.repeat(&reserve) {
-            return conclude(core, &sale, &buyer, outcome, headers).await;
+            return conclude(core, &sale, outcome, headers).await;
         }
         window_is_open(app, &sale)?;
         not_sold_out(&sale)?;
@@ -50,7 +51,7 @@ pub(super) async fn place(
     token(app.tokens.as_ref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
     let outcome = app.ledger.reserve(&reserve)?;
-    conclude(core, &sale, &buyer, outcome, headers).await
+    conclude(core, &sale, outcome, headers).await
 }
 
 fn window_is_open(app: &App, sale: &SaleGate) -> Result<(), Refusal> {
@@ -103,8 +104,9 @@ struct Order {
 }
 
 impl Order {
-    async fn read(body: Incoming, bytes_max: usize) -> Result<Self, Refusal> {
-        let bytes = body::read(body, bytes_max).await?;
+    async fn read(body: Incoming, bounds: &Listen) -> Result<Self, Refusal> {
+        let time_max = Duration::from_millis(bounds.header_timeout_ms);
+        let bytes = body::read(body, bounds.body_bytes_max, time_max).await?;
         if bytes.is_empty() {
             return Ok(Self { quantity: 1, attributes: bytes::Bytes::from_static(b"{}") });
         }
@@ -145,14 +147,11 @@ impl Order {
 async fn conclude(
     core: &Core,
     sale: &SaleGate,
-    buyer: &str,
     outcome: ReserveOutcome,
     headers: &HeaderMap,
 ) -> Result<Answer, Refusal> {
     match outcome {
         ReserveOutcome::Won { ticket } => {
-            // Before the answer, so that a retry of a lost answer already finds it.
-            sale.winners.insert(buyer);
             core.app.outcomes.count_won(core.index);
             tell(core, ticket, headers).await
         }

@@ -42,7 +42,7 @@ pub struct Listen {
     pub inner: SocketAddr,
     /// Threads with a listener each, at least 1 (the `0` of the file is resolved to one per core).
     pub threads: usize,
-    /// Open connections on both listeners together; more are closed at once.
+    /// Open connections on each listener; more are closed at once.
     pub connections_max: usize,
     /// From accept (or the end of the request before) to the end of a request's head.
     pub header_timeout_ms: u64,

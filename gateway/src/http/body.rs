@@ -7,7 +7,9 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Body of an answer.
 #[derive(Debug)]
@@ -62,22 +64,25 @@ impl HttpBody for Body {
 pub enum BodyError {
     /// Longer than allowed.
     TooLarge,
+    /// Not all of it came in time.
+    TimedOut,
     /// The connection failed, or the framing is wrong.
     Broken,
 }
 
-/// Reads a request's body. No copy when it came in one piece; nothing is read when its length is known to
-/// be too large.
-pub async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, BodyError> {
+/// Reads a request's body, at most `bytes_max` and `time_max`. No copy when it came in one piece; nothing is
+/// read when its length is known to be too large.
+pub async fn read(body: Incoming, bytes_max: usize, time_max: Duration) -> Result<Bytes, BodyError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(BodyError::TooLarge);
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Err(_) => Err(BodyError::Broken),
+    match timeout(time_max, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Ok(Err(_)) => Err(BodyError::Broken),
+        Err(_) => Err(BodyError::TimedOut),
     }
 }

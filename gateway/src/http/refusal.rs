@@ -15,6 +15,8 @@ pub enum Refusal {
     BadRequest(Cow<'static, str>),
     /// Body above the bound.
     PayloadTooLarge,
+    /// Body did not arrive in time.
+    RequestTimeout,
     /// No such path.
     NotFound,
     /// Path exists; these methods do.
@@ -92,6 +94,7 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => ProblemType::BadRequest,
             Self::PayloadTooLarge => ProblemType::PayloadTooLarge,
+            Self::RequestTimeout => ProblemType::RequestTimeout,
             Self::NotFound => ProblemType::NotFound,
             Self::MethodNotAllowed(_) => ProblemType::MethodNotAllowed,
             Self::Unauthenticated(_) | Self::TokenMissing => ProblemType::Unauthenticated,
@@ -133,6 +136,7 @@ impl Refusal {
             | Self::SaleNotFound
             | Self::NotFound
             | Self::PayloadTooLarge
+            | Self::RequestTimeout
             | Self::IdempotencyMismatch
             | Self::TicketNotFound
             | Self::Forbidden
@@ -218,6 +222,7 @@ impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => Self::PayloadTooLarge,
+            BodyError::TimedOut => Self::RequestTimeout,
             BodyError::Broken => Self::BadRequest("the request body ended early or is badly framed".into()),
         }
     }

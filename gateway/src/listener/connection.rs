@@ -54,8 +54,9 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog:
         };
         match accepted {
             Ok((stream, peer)) => {
-                if core.app.connections.fetch_add(1, Ordering::Relaxed) >= connections_max {
-                    core.app.connections.fetch_sub(1, Ordering::Relaxed);
+                let open = core.app.connections.of(side);
+                if open.fetch_add(1, Ordering::Relaxed) >= connections_max {
+                    open.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
                 spawn(&core, stream, peer, side, &watchdog);
@@ -71,13 +72,14 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog:
 /// Counts the connection out and unwatches it, however its task ends.
 struct Connection {
     core: Rc<Core>,
+    side: Side,
     watchdog: Rc<Watchdog>,
     key: Rc<std::cell::Cell<Option<usize>>>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.core.app.connections.fetch_sub(1, Ordering::Relaxed);
+        self.core.app.connections.of(self.side).fetch_sub(1, Ordering::Relaxed);
         if let Some(key) = self.key.take() {
             self.watchdog.forget(key);
         }
@@ -87,7 +89,7 @@ impl Drop for Connection {
 fn spawn(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, side: Side, watchdog: &Rc<Watchdog>) {
     let activity = watchdog.activity();
     let key = Rc::new(std::cell::Cell::new(None));
-    let connection = Connection { core: core.clone(), watchdog: watchdog.clone(), key: key.clone() };
+    let connection = Connection { core: core.clone(), side, watchdog: watchdog.clone(), key: key.clone() };
     let task = tokio::task::spawn_local(serve(connection, stream, peer.ip(), side, activity.clone()));
     key.set(Some(watchdog.watch(activity, task.abort_handle())));
 }

@@ -2,6 +2,7 @@
 //! record each, so there is nothing between the two that a crash could take away.
 
 use super::settle::SettleQueue;
+use crate::admission::SaleGates;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -45,6 +46,7 @@ const BODY_HASH: &str = "body";
 pub struct Journal {
     queue: Queue,
     settle: Arc<SettleQueue>,
+    sales: Arc<SaleGates>,
 }
 
 /// A record of topic `%ledger`.
@@ -98,8 +100,8 @@ impl tidegate_stock::Journal for Journal {
 
 impl Journal {
     /// Over an open queue.
-    pub fn new(queue: Queue, settle: Arc<SettleQueue>) -> Self {
-        Self { queue, settle }
+    pub fn new(queue: Queue, settle: Arc<SettleQueue>, sales: Arc<SaleGates>) -> Self {
+        Self { queue, settle, sales }
     }
 
     fn append_order(&self, order: &OrderRecord<'_>, body: &mut Vec<u8>) -> Result<Lsn, JournalError> {
@@ -140,7 +142,13 @@ impl Journal {
             deadline_ms: Some(order.deadline_ms),
             body,
         };
-        self.append_batch(&[message], Space::New)
+        let lsn = self.append_batch(&[message], Space::New)?;
+        // Under the sale's lock: nobody can find the sale sold out by this win before its winner is known, so
+        // the winner's own retry cannot meet the flag unknown.
+        if let Some(gate) = self.sales.find(order.sale) {
+            gate.winners.insert(order.buyer);
+        }
+        Ok(lsn)
     }
 
     /// `created` brings the pay timer with it, in one atomic batch: no order without its timer.

@@ -44,8 +44,8 @@ async fn reports(app: &App) {
         })
         .await;
         for report in &reports {
-            // Not settled: the queue reports it again.
-            if on_report(app, report).is_ok() {
+            // Not settled (refused, or the ledger's clock says not yet): the queue reports it again.
+            if matches!(on_report(app, report), Ok(Proposed::Decided)) {
                 app.queue.settle(report);
             }
         }
@@ -53,19 +53,19 @@ async fn reports(app: &App) {
     }
 }
 
-fn on_report(app: &App, report: &Report) -> Result<(), JournalError> {
+fn on_report(app: &App, report: &Report) -> Result<Proposed, JournalError> {
     if report.message.topic != topics::ORDERS || report.group != topics::ORDER_WORKERS {
-        return Ok(());
+        return Ok(Proposed::Decided);
     }
     let Some(ticket) = report.message.keys.first().and_then(|key| key.parse::<TicketId>().ok()) else {
         error!(position = %report.message.position, "an order message without a ticket was reported");
-        return Ok(());
+        return Ok(Proposed::Decided);
     };
     let transition = match report.kind {
         ReportKind::Dropped => Transition::Drop,
         ReportKind::DeadLettered => Transition::Fail { reason: "no worker could create the order" },
     };
-    propose(app, ticket, transition).map(|_| ())
+    propose(app, ticket, transition)
 }
 
 async fn pay_timers(app: &App) {

@@ -13,8 +13,10 @@ use tidegate_stock::{Lsn, TicketId};
 /// timer with the timer's delivery, and its last event, each in a frame of its own at worst.
 const OWED_BYTES_PER_TICKET: u64 = 4096;
 
-/// Between two looks at what nobody reported: flagged sales, reserve, ended log.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Between two looks at what nobody reported.
+const SWEEP: Duration = Duration::from_millis(100);
+/// Sweeps between two comparisons of all gates with the ledger.
+const SWEEPS_PER_COMPARISON: u32 = 10;
 
 /// Transitions whose record is on its way to disk, in log order per sale. Bounded by what the log accepts
 /// without having written it.
@@ -56,6 +58,7 @@ pub async fn run_settle(core: Rc<Core>) {
     let app = &core.app;
     let mut settled = Lsn(0);
     let mut changed = Vec::new();
+    let mut sweeps = 0_u32;
     loop {
         let newest = Lsn(app.settle.newest.load(Ordering::Acquire));
         if newest > settled {
@@ -69,7 +72,14 @@ pub async fn run_settle(core: Rc<Core>) {
         }
         tokio::select! {
             () = app.settle.wake.notified() => {}
-            () = tokio::time::sleep(SWEEP) => sweep(app),
+            () = tokio::time::sleep(SWEEP) => {
+                settle(app, &mut changed);
+                lift_flags(app);
+                sweeps = sweeps.wrapping_add(1);
+                if sweeps.is_multiple_of(SWEEPS_PER_COMPARISON) {
+                    compare_gates(app);
+                }
+            }
             () = app.stopping.wait() => return,
         }
     }
@@ -82,12 +92,17 @@ pub(crate) fn settle_durable(app: &App) {
 
 fn settle(app: &App, changed: &mut Vec<TicketId>) {
     let durable = Lsn(app.queue.durable().0);
+    app.settle.take_durable(durable, changed);
+    for ticket in &*changed {
+        // The record can be durable before the thread that appended it has applied it; the look-up waits for
+        // the sale's lock, so afterwards the returned units are in the ledger's list.
+        let _applied = app.ledger.status_of(*ticket);
+    }
     for reopened in app.ledger.settle(durable) {
         if let Some(gate) = app.sales.find(&reopened.sale) {
             gate.reopen(reopened.epoch);
         }
     }
-    app.settle.take_durable(durable, changed);
     let watched = app.watch.is_watched();
     for ticket in changed.drain(..) {
         if watched {
@@ -103,12 +118,22 @@ pub fn size_reserve(app: &App) {
     app.queue.set_reserve((app.ledger.live_tickets() + 1_000) * OWED_BYTES_PER_TICKET);
 }
 
-/// Belt and braces, once a second: no flag may outlive the stock that it denies, whatever was missed.
-fn sweep(app: &App) {
-    size_reserve(app);
+/// Belt and braces: no flag may outlive the stock that it denies, whatever was missed.
+fn lift_flags(app: &App) {
     for gate in app.sales.all().iter().filter(|gate| gate.is_sold_out()) {
         if let Some(view) = app.ledger.sale(&gate.sale) {
             gate.refresh(view.stock.available, view.epoch);
+        }
+    }
+}
+
+/// An operator whose connection broke before the change was durable never saw the gate take it over.
+fn compare_gates(app: &App) {
+    let durable = Lsn(app.queue.durable().0);
+    for view in app.ledger.sales() {
+        let agrees = app.sales.find(&view.sale).is_some_and(|gate| gate.agrees(&view));
+        if view.lsn <= durable && !agrees {
+            app.sales.take_over(|| app.ledger.sale(&view.sale));
         }
     }
 }

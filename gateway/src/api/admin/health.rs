@@ -56,7 +56,7 @@ pub(in crate::api) fn gateways(core: &Core) -> Answer {
         now_ms: app.clock.now_ms(),
         sales: app.sales.all().len(),
         live_tickets: app.ledger.live_tickets(),
-        connections: app.connections.load(std::sync::atomic::Ordering::Relaxed),
+        connections: app.connections.all(),
     };
     answer::json(StatusCode::OK, &Gateways { gateways: [gateway] })
 }

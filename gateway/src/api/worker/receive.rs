@@ -49,6 +49,13 @@ pub(in crate::api) async fn receive(
     if asked.tags.len() > TAGS_MAX {
         return Err(Refusal::BadRequest(format!("`tags` may name at most {TAGS_MAX} tags").into()));
     }
+    let everything = asked.tags.is_empty() || asked.tags.iter().any(|tag| tag == "*");
+    if topic == topics::ORDERS && group == topics::ORDER_WORKERS && !everything {
+        // What a filter leaves out is settled for the whole group: other sales' winners would lose their orders.
+        let why = "`tags` must be [\"*\"] for this group: it owes every order to a worker; filter in a group of \
+                   your own";
+        return Err(Refusal::BadRequest(why.into()));
+    }
     let request = ReceiveRequest {
         topic,
         group,
@@ -96,8 +103,7 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
     let mut over: Vec<Receipt> = Vec::new();
     let mut kept = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let ticket = delivery.message.keys.first().and_then(|key| key.parse::<TicketId>().ok());
-        match ticket.and_then(|ticket| app.ledger.status_of(ticket)) {
+        match ticket_of(&delivery).and_then(|ticket| app.ledger.status_of(ticket)) {
             Some((status, lsn)) => {
                 newest = newest.max(lsn);
                 if status.is_terminal() {
@@ -112,10 +118,30 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
             }
         }
     }
-    core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;
+    if core.told(newest).await.is_err() {
+        // Nobody may hear of any of them yet: back to the queue at once, not when their leases end.
+        over.extend(kept.into_iter().map(|delivery| delivery.receipt));
+        app.queue.nack(topics::ORDERS, group, &over, Some(0));
+        return Err(Refusal::Unknown { ticket: None });
+    }
+    // While this waited for the disk a deadline may have dropped one of them.
+    kept.retain(|delivery| {
+        let ended = ticket_of(delivery)
+            .and_then(|ticket| app.ledger.status_of(ticket))
+            .is_some_and(|(status, _)| status.is_terminal());
+        if ended {
+            // Its end is not durable yet, so it is not settled here: it comes again, and is settled then.
+            app.queue.nack(topics::ORDERS, group, std::slice::from_ref(&delivery.receipt), Some(0));
+        }
+        !ended
+    });
     if !over.is_empty() {
         // One whose lease ended meanwhile comes again and is settled then.
         app.queue.discard(topics::ORDERS, group, &over);
     }
     Ok(kept)
+}
+
+fn ticket_of(delivery: &Delivery) -> Option<TicketId> {
+    delivery.message.keys.first()?.parse().ok()
 }
