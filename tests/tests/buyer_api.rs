@@ -363,6 +363,28 @@ async fn one_address_over_its_quota_is_429() {
 }
 
 #[tokio::test]
+async fn fm40_behind_a_trusted_proxy_each_client_has_a_quota_of_its_own_and_cannot_forge_another() {
+    let settings = Settings::new().set("admission.quota.ip_per_s", 1).set("admission.quota.ip_burst", 1);
+    let server = Server::start_with(settings).await;
+    let shop = &server.shop;
+    shop.open("phone", &Sale::of(50)).await;
+    let order = async |n: u32, forwarded: String| {
+        let (buyer, path) = (format!("b{n}"), "/v1/sales/phone/orders");
+        let headers = [("x-user-id", &*buyer), ("x-forwarded-for", &*forwarded)];
+        shop.public.send("POST", path, &headers, b"").await
+    };
+    for n in 0..20 {
+        order(n, format!("198.51.100.{n}")).await.expect(202);
+    }
+    // One client that writes another address in front of what the proxy saw, each time.
+    let mut refused = 0;
+    for n in 20..40 {
+        refused += u32::from(order(n, format!("203.0.113.{n}, 192.0.2.1")).await.status == 429);
+    }
+    assert!(refused >= 15, "{refused}");
+}
+
+#[tokio::test]
 async fn an_order_without_a_token_is_429_overloaded_and_takes_no_stock() {
     let settings = Settings::new()
         .set("admission.tokens.rate_per_s", 1)

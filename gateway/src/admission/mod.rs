@@ -1,19 +1,22 @@
 //! The gates between the socket and the ledger, one file each. Their order is in `api/orders.rs`.
 //!
 //! ```text
-//! sale_gate.rs   gates 1 and 2: known, open, not sold out
-//! identity.rs    gate 3: who is it
-//! quota.rs       gate 5: quotas of single clients
-//! tokens.rs      gate 9: the shared token queue
-//! winners.rs     who has won: lets a winner's retry pass
+//! sale_gate.rs       gates 1 and 2: known, open, not sold out
+//! identity.rs        gate 3: who is it
+//! client_address.rs  from where a request comes, behind proxies too
+//! quota.rs           gate 5: quotas of single clients
+//! tokens.rs          gate 9: the shared token queue
+//! winners.rs         who has won: lets a winner's retry pass
 //! ```
 
+mod client_address;
 mod identity;
 mod quota;
 mod sale_gate;
 mod tokens;
 mod winners;
 
+pub use client_address::client_address;
 pub use identity::{Identity, Unidentified, bearer};
 pub use quota::{ClientQuota, Quotas};
 pub use sale_gate::{Rules, SaleGate, SaleGates};

@@ -102,10 +102,10 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Takes one request off both quotas, or tells when to come back.
-    pub fn check(&self, buyer: &str, ip: IpAddr) -> Result<(), Duration> {
+    /// Takes one request off both quotas, or tells when to come back. Asks for the address only when it counts.
+    pub fn check(&self, buyer: &str, address: impl FnOnce() -> IpAddr) -> Result<(), Duration> {
         if let Some(quota) = &self.ip {
-            quota.check(&network_of(ip))?;
+            quota.check(&network_of(address()))?;
         }
         match &self.buyer {
             Some(quota) => quota.check(&buyer),

@@ -1,7 +1,7 @@
 //! `POST /v1/sales/{sale}/orders`: from the socket to the ledger, one ordered list.
 
 use super::tickets::{self, ticket_id, ticket_object};
-use crate::admission::{SaleGate, Token, TokenQueue};
+use crate::admission::{SaleGate, Token, TokenQueue, client_address};
 use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::state::{App, Core};
@@ -37,7 +37,8 @@ pub(super) async fn place(
         not_sold_out(&sale)?; //                                                   gate 2
     }
     let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
-    app.quotas.check(&buyer, peer).map_err(Refusal::ClientQuota)?; //              gate 5
+    let address = || client_address(headers, peer, app.config.identity.trusted_proxies());
+    app.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?; //           gate 5
     let order = Order::read(body, &app.config.listen).await?;
     let mut reserve = order.reserve(app, &sale, &buyer, key);
     if winner {
