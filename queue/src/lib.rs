@@ -27,7 +27,7 @@ pub mod storage;
 mod timer;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use log::OpenError;
+pub use log::{OpenError, ReadError};
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{

@@ -201,3 +201,16 @@ fn a_batch_that_can_never_fit_is_invalid() {
     assert!(matches!(try_append(&log, Space::New, &many), Err(AppendError::Invalid(_))));
     append_durably(&log, &[0]).unwrap();
 }
+
+#[test]
+fn a_listener_that_comes_after_the_poisoning_is_told() {
+    let (_dir, storage) = faulty();
+    let log = open(storage.as_storage()).unwrap();
+    storage.fail(FaultyCall::Sync, "commitlog/0", 1, ErrorKind::Other);
+    let end = append(&log, &[0]).unwrap();
+    assert_eq!(log.wait_durable(end), Err(AppendError::Poisoned));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&told);
+    log.on_durable(Box::new(move |durable| listener.lock().push(durable)));
+    assert_eq!(told.lock().first(), Some(&Durable::Poisoned(log.durable())));
+}

@@ -217,7 +217,8 @@ impl World {
 
     /// What was durable is there; of the rest, see what the crash has left.
     fn look_after_crash(&mut self) {
-        let there: HashSet<u32> = self.queue().scan(Position(0)).map(|message| number(&message)).collect();
+        let there: HashSet<u32> =
+            self.queue().scan(Position(0)).map(|message| number(&message.unwrap())).collect();
         for (message, promise) in self.promises.iter_mut().enumerate() {
             let there = there.contains(&(message as u32));
             assert!(there || !promise.durable, "message {message} was durable and is lost");
@@ -332,7 +333,7 @@ impl World {
         let mut places: HashMap<(u32, u64), u32> = HashMap::new();
         let mut seen: HashSet<u32> = HashSet::new();
         let mut ends: HashMap<u32, u64> = HashMap::new();
-        for message in self.queue().scan(Position(0)) {
+        for message in self.queue().scan(Position(0)).map(Result::unwrap) {
             // A delayed record has no offset of its own; the record that delivers it has.
             let delayed = message.times.deliver_at_ms.is_some_and(|at_ms| at_ms > message.times.born_at_ms);
             if !delayed {

@@ -6,6 +6,7 @@ use crate::api::admin::audit_object;
 use crate::pipeline::recover::rebuild;
 use std::path::PathBuf;
 use tidegate_client::wire::{Audit, AuditReport, TicketStatus};
+use tidegate_queue::ReadError;
 use tidegate_queue::log::LogReader;
 use tidegate_stock::{Journal, JournalError, Lsn, Record};
 
@@ -41,16 +42,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "the log is damaged; the ledger is not rebuilt from a part of it".to_owned(),
         ));
     }
-    let mut unreadable = None;
-    let rebuilt = rebuild(&args.data, &ReadOnly, |from| {
-        let records =
-            reader.records().map_while(|record| record.map_err(|error| unreadable = Some(error)).ok());
-        records.filter(move |record| record.position() >= from).filter_map(|record| log::message(&record))
+    let kept = reader.report().start..reader.report().end;
+    let rebuilt = rebuild(&args.data, &ReadOnly, kept, |from| {
+        let wanted = move |record: &Result<tidegate_queue::log::Record, ReadError>| {
+            record.as_ref().map_or(true, |record| record.position() >= from)
+        };
+        let records = reader.records().filter(wanted);
+        records.filter_map(|record| record.map(|record| log::message(&record)).transpose())
     })
     .map_err(|error| Failure::No(error.to_string()))?;
-    if let Some(error) = unreadable {
-        return Err(Failure::No(format!("the log cannot be read to its end: {error}")));
-    }
     let ledger = rebuilt.ledger;
     // Every record at rest counts: what was returned in the last moment is for sale again.
     ledger.settle(Lsn(u64::MAX));

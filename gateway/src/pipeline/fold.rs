@@ -1,12 +1,15 @@
 //! The ledger from the log: at start, for the background snapshot, and for the offline audit.
 
 use super::journal::{self, DecodeError};
-use tidegate_queue::Message;
+use tidegate_queue::{Message, ReadError};
 use tidegate_stock::{FoldError, Ledger, Lsn};
 
 /// Why a log does not fold into a ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldFailure {
+    /// The log cannot be read to its end: a ledger of a part of it would sell again what is sold.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A record cannot be read.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -24,13 +27,14 @@ pub struct Folded {
     pub records: u64,
 }
 
-/// Folds log messages, in log order, into `ledger`.
+/// Folds log messages, in log order, into `ledger`. Fails with the first that cannot be read.
 pub fn fold_ledger<J: tidegate_stock::Journal>(
     ledger: &Ledger<J>,
-    messages: impl Iterator<Item = Message>,
+    messages: impl Iterator<Item = Result<Message, ReadError>>,
 ) -> Result<Folded, FoldFailure> {
     let mut folded = Folded::default();
     for message in messages {
+        let message = message?;
         folded.messages += 1;
         let lsn = Lsn(message.position.0);
         if let Some(result) = journal::decode(&message, |record| ledger.fold(record, lsn))? {

@@ -8,7 +8,7 @@ use crate::state::{App, Core};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_queue::Position;
+use tidegate_queue::{Message, Position, ReadError};
 use tidegate_stock::{Journal, JournalError, Lsn, Record, SnapshotError};
 use tracing::{info, warn};
 
@@ -47,7 +47,8 @@ pub async fn run(core: Rc<Core>) {
             () = tokio::time::sleep(LOOK) => {}
             () = app.stopping.wait() => return,
         }
-        let cut = app.queue.durable();
+        // Not `durable`: in async mode a crash may take records away below it, and a snapshot must not know them.
+        let cut = app.queue.synced();
         if cut.0.saturating_sub(last.0) < app.config.data.snapshot_bytes {
             continue;
         }
@@ -74,8 +75,10 @@ fn newest_cut(app: &App) -> Position {
 
 fn make(app: &Arc<App>, cut: Position) -> Result<(), Failure> {
     let dir = &app.config.data.dir;
-    let log = |from| app.queue.scan(from).take_while(|message| message.position < cut);
-    let Recovered { ledger, .. } = rebuild(dir, &ReadOnly(cut), log)?;
+    let below_cut =
+        |message: &Result<Message, ReadError>| message.as_ref().map_or(true, |m| m.position < cut);
+    let log = |from| app.queue.scan(from).take_while(below_cut);
+    let Recovered { ledger, .. } = rebuild(dir, &ReadOnly(cut), app.queue.start()..cut, log)?;
     ledger.settle(Lsn(cut.0));
     snapshots(dir)?.save(Lsn(cut.0), |file| ledger.write_snapshot(Lsn(cut.0), file))?;
     Ok(())

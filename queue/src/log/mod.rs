@@ -49,6 +49,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// Where every log begins. One that starts later has lost what was before.
+pub const FIRST_POSITION: Position = Position(segment::SEGMENT_HEADER);
 /// Segments prepared ahead, at most, however large the reserve.
 const SEGMENTS_PREPARED_MAX: u64 = 64;
 /// Stands for the next batch where nobody has one yet.
@@ -269,9 +271,16 @@ impl CommitLog {
         if reached() { Ok(()) } else { Err(AppendError::Poisoned) }
     }
 
-    /// Called by the writer thread once per commit, in order of registration; must be quick.
+    /// Called by the writer thread once per commit, in order of registration; must be quick. When the log is
+    /// poisoned already the listener is told so at once, and may be told twice.
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
-        self.shared.listeners.write().push(listener);
+        let shared = &*self.shared;
+        // Under the lock that `tell` reads with: who is poisoned after this look tells this listener too.
+        let mut listeners = shared.listeners.write();
+        if shared.poisoned.load(Ordering::SeqCst) {
+            listener(Durable::Poisoned(self.durable()));
+        }
+        listeners.push(listener);
     }
 
     /// Bytes kept allocated for [`Space::Owed`]; up to 64 segments are prepared for it.
@@ -313,6 +322,12 @@ impl CommitLog {
     /// One durable record, verified.
     pub fn read(&self, position: Position) -> Result<Record, ReadError> {
         scan::read(&self.shared.segments, self.durable().0, position)
+    }
+
+    /// Takes no more appends and tells the listeners so, as after a failed write: something is so wrong that only a
+    /// new start helps.
+    pub(crate) fn poison(&self, what: &str, error: &std::io::Error) {
+        self.shared.poison(what, error);
     }
 
     /// Writes and syncs all that was accepted, marks a clean shutdown, stops the threads, unlocks. Later appends

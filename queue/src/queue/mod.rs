@@ -38,7 +38,7 @@ pub use error::{AppendError, CheckpointError, ReceiptError, ReceiveError};
 pub use options::{Durability, QueueOptions, Space};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 
-use crate::log::RecordKind;
+use crate::log::{ReadError, RecordKind};
 use crate::storage::Storage;
 use crate::{Clock, Message, NewMessage, Position, StartFrom};
 use broker::Broker;
@@ -84,6 +84,15 @@ impl Queue {
     pub fn end(&self) -> Position {
         self.broker.log.end()
     }
+    /// Where the log begins; [`crate::log::FIRST_POSITION`] unless its beginning was given up.
+    pub fn start(&self) -> Position {
+        self.broker.log.recovered().start
+    }
+    /// Everything below is on disk, and in the log after any crash; in async mode it trails [`Queue::durable`].
+    /// One atomic load.
+    pub fn synced(&self) -> Position {
+        self.broker.log.synced()
+    }
     /// Everything below is durable. One atomic load.
     pub fn durable(&self) -> Position {
         self.broker.log.durable()
@@ -104,25 +113,17 @@ impl Queue {
     pub fn takes_new(&self) -> Result<(), AppendError> {
         self.broker.log.takes_new()
     }
-    /// All durable records from `from` on, in log order, delayed ones at the place where they were appended.
-    pub fn scan(&self, from: Position) -> Box<dyn Iterator<Item = Message> + '_> {
-        let mut records = self.broker.log.scan(from);
-        Box::new(std::iter::from_fn(move || {
-            loop {
-                match records.next()? {
-                    Ok(record) => match record.view().kind {
-                        RecordKind::Message | RecordKind::Delayed => {
-                            return Some(Message::from_record(&record));
-                        }
-                        RecordKind::Control | RecordKind::Half => {}
-                    },
-                    Err(error) => {
-                        tracing::error!(%error, "scan ends early");
-                        return None;
-                    }
-                }
-            }
-        }))
+    /// All durable messages from `from` on (a record's position, or the end of one, or [`Queue::start`]), in log
+    /// order, delayed ones at the place where they were appended. After an `Err` it ends: what came before is then
+    /// not all there is.
+    pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Message, ReadError>> + '_ {
+        self.broker.log.scan(from).filter_map(|record| match record {
+            Ok(record) => match record.view().kind {
+                RecordKind::Message | RecordKind::Delayed => Some(Ok(Message::from_record(&record))),
+                RecordKind::Control | RecordKind::Half => None,
+            },
+            Err(error) => Some(Err(error)),
+        })
     }
     /// Leases up to `max` messages, or registers `cx` and is pending. Cancel safe: a pending call holds nothing
     /// but `slot`, which deregisters when dropped.

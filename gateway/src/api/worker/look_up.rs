@@ -52,7 +52,8 @@ pub(in crate::api) async fn look_up(
 fn search(queue: &Queue, topic: &str, key: &str) -> Option<Vec<Message>> {
     let end = Instant::now() + SEARCH_MAX;
     let mut found = Vec::new();
-    for (count, message) in queue.scan(Position(0)).enumerate() {
+    // A part that cannot be read ends the search: the log says so itself.
+    for (count, message) in queue.scan(queue.start()).map_while(Result::ok).enumerate() {
         if *message.topic == *topic && message.keys.iter().any(|candidate| *candidate == *key) {
             found.push(message);
             if found.len() == FOUND_MAX {

@@ -54,7 +54,7 @@ async fn durably(core: &Core, batch: &[NewMessage<'_>]) -> Result<Vec<Published>
         return Ok(vec![published(&appended)]);
     }
     // Durable records can be read: they say where each message of the batch went.
-    let records = queue.scan(appended.first).take(batch.len());
+    let records = queue.scan(appended.first).map_while(Result::ok).take(batch.len());
     Ok(records
         .map(|message| Published {
             id: message.position.to_string(),
