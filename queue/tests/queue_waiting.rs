@@ -112,3 +112,36 @@ fn the_line_is_bounded_and_says_so() {
     drop(waiting);
     Waiting::new(&queue);
 }
+
+#[test]
+fn a_receive_that_ends_more_leases_than_it_takes_wakes_others() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"a"), message(b"b"), message(b"c")]);
+    assert_eq!(receive(&queue, GROUP, 3, 1_000).len(), 3);
+    let mut waiting: Vec<Waiting> = (0..3).map(|_| Waiting::new(&queue)).collect();
+    folder.clock.advance(1_000);
+    assert_eq!(receive(&queue, GROUP, 1, 60_000).len(), 1);
+    queue.tick();
+    let woken: Vec<bool> = waiting.iter().map(Waiting::woken).collect();
+    assert_eq!(woken, [true, true, false]);
+    assert_eq!(waiting[0].poll(&queue).unwrap().len(), 1);
+    assert_eq!(waiting[1].poll(&queue).unwrap().len(), 1);
+}
+
+#[test]
+fn those_who_wait_look_again_after_the_index_could_not_be_read() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"a")]);
+    let index = folder.dir.path().join("consumequeue").join(TOPIC).join("0").join(format!("{:020}", 0));
+    let entries = std::fs::read(&index).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&index).unwrap();
+    file.set_len(0).unwrap();
+    let mut waiting = Waiting::new(&queue);
+    std::os::unix::fs::FileExt::write_all_at(&file, &entries, 0).unwrap();
+    folder.clock.advance(1_000);
+    queue.tick();
+    assert!(waiting.woken());
+    assert_eq!(waiting.poll(&queue).unwrap().len(), 1);
+}

@@ -63,6 +63,8 @@ pub(crate) struct GroupState {
     pub delivered: u64,
     /// A receive found work that it had no room to lease.
     pub starved: bool,
+    /// The index could not be read; when those who wait look again.
+    pub look_again_ms: Option<u64>,
 }
 
 impl Group {

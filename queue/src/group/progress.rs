@@ -158,6 +158,11 @@ impl Progress {
         (self.next < end).then_some(self.next)
     }
 
+    /// Offsets to be delivered again now.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// The oldest offset whose retry is due.
     pub(crate) fn peek_ready(&self) -> Option<u64> {
         self.ready.first().copied()

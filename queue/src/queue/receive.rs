@@ -3,7 +3,7 @@
 use super::broker::{Broker, CatchUp};
 use super::topic::Topic;
 use super::{Delivery, RECEIVE_MAX, ReceiveError, ReceiveRequest};
-use crate::group::progress::{Fate, NO_DEADLINE};
+use crate::group::progress::{Fate, NO_DEADLINE, Progress};
 use crate::group::receipt::LeaseId;
 use crate::group::{Group, GroupState, WaitSlot};
 use crate::index::{ConsumeQueue, Entry, READ_MAX, tag_hash};
@@ -11,7 +11,7 @@ use crate::log::Record;
 use crate::{Message, StartFrom};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// Offsets that one receive looks at, at most; a run of messages to skip must not hold the group's lock.
 const LOOK_MAX: usize = 4_096;
@@ -53,6 +53,8 @@ struct Receiving<'a> {
     /// When the first of the new leases ends.
     first_end_ms: u64,
     reported: bool,
+    /// Leases and waits that were ended here.
+    promoted: usize,
 }
 
 impl Broker {
@@ -86,9 +88,11 @@ impl Broker {
             found: Vec::new(),
             first_end_ms: u64::MAX,
             reported: false,
+            promoted: 0,
         };
         receiving.fill(&queues);
         let (first_end_ms, reported, looks) = (receiving.first_end_ms, receiving.reported, receiving.looks);
+        let surplus = receiving.surplus();
         let found = receiving.into_found();
         let id = slot.as_ref().map(WaitSlot::id);
         let place = if found.is_empty() {
@@ -102,8 +106,10 @@ impl Broker {
             }
             None
         };
+        let others = state.waiters.wake(surplus);
         drop(state);
 
+        others.into_iter().for_each(Waker::wake);
         if reported {
             self.wake_reporter();
         }
@@ -171,6 +177,7 @@ impl Receiving<'_> {
         for progress in &mut self.state.queues {
             let promoted = progress.promote(self.now_ms, attempts_max, LOOK_MAX);
             self.reported |= promoted.reports > 0;
+            self.promoted += promoted.ready;
         }
         let first = self.state.first_queue % queues.len();
         self.state.first_queue = first + 1;
@@ -184,6 +191,16 @@ impl Receiving<'_> {
                 }
             }
         }
+    }
+
+    /// Messages that came back here and were not taken: the timers will not find them any more, so it is now
+    /// that others are woken for them.
+    fn surplus(&self) -> u64 {
+        if self.promoted == 0 {
+            return 0;
+        }
+        let ready: usize = self.state.queues.iter().map(Progress::ready).sum();
+        ready.min(self.promoted) as u64
     }
 
     fn take_retries(&mut self, number: usize, queue: &ConsumeQueue, until: usize) {
@@ -274,8 +291,11 @@ impl Receiving<'_> {
         self.first_end_ms = self.first_end_ms.min(at_ms);
     }
 
+    /// What could not be looked at has no lease that ends: the timers wake those who wait then.
     fn index_failed(&mut self, error: &std::io::Error) {
         tracing::error!(topic = %self.group.topic, %error, "index cannot be read");
-        self.first_end_ms = self.first_end_ms.min(self.now_ms + UNREADABLE_RETRY_MS);
+        let at_ms = self.now_ms + UNREADABLE_RETRY_MS;
+        self.state.look_again_ms = Some(self.state.look_again_ms.map_or(at_ms, |planned| planned.min(at_ms)));
+        self.first_end_ms = self.first_end_ms.min(at_ms);
     }
 }

@@ -92,10 +92,19 @@ impl Broker {
         for group in self.topics.all().iter().flat_map(|topic| topic.groups()) {
             let mut state = group.state.lock();
             let attempts_max = self.attempts_max(&state);
-            let mut ready = 0;
+            let mut ready = match state.look_again_ms {
+                Some(at_ms) if at_ms <= now_ms => {
+                    state.look_again_ms = None;
+                    u64::MAX
+                }
+                again => {
+                    next_ms = next_ms.min(again.unwrap_or(u64::MAX));
+                    0
+                }
+            };
             for progress in &mut state.queues {
                 let promoted = progress.promote(now_ms, attempts_max, STEP_MAX);
-                ready += promoted.ready as u64;
+                ready = ready.saturating_add(promoted.ready as u64);
                 reports |= promoted.reports > 0;
                 next_ms = next_ms.min(progress.next_due_ms().unwrap_or(u64::MAX));
                 match progress.report_due_ms() {
