@@ -20,7 +20,7 @@ fn fm46_nothing_is_delivered_before_it_is_durable() {
     assert!(storage.wait_for_held_sync(1));
     assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["durable"]);
     assert!(queue.find(appended.first).is_none());
-    assert_eq!(queue.scan(Position(0)).count(), 1);
+    assert_eq!(queue.scan(queue.start()).count(), 1);
     assert_eq!(group_stats(&queue, GROUP).queues[0].end, 1);
     storage.release_syncs();
     settle_down(&queue);
@@ -296,4 +296,44 @@ fn messages_are_delivered_once_the_index_can_be_written_again() {
     storage.fail(FaultyCall::Write, "consumequeue", 1, std::io::ErrorKind::StorageFull);
     append(&queue, &[message(b"b")]);
     assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["a", "b"]);
+}
+
+/// Overwrites 8 bytes of the log's first segment.
+fn overwrite(folder: &Folder, position: Position) {
+    let segment = folder.dir.path().join("commitlog").join(format!("{:020}", 0));
+    let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8], position.0).unwrap();
+}
+
+#[test]
+fn a_scan_that_cannot_go_on_says_so() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"a")]);
+    let second = append(&queue, &[message(b"b")]).first;
+    append(&queue, &[message(b"c")]);
+    overwrite(&folder, second);
+    let found: Vec<_> = queue.scan(queue.start()).map(|message| message.map(|m| m.body)).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].is_ok() && found[1].is_err(), "{found:?}");
+    assert!(queue.scan(Position(u64::MAX)).next().is_some_and(|first| first.is_err()));
+}
+
+#[test]
+fn damage_of_the_durable_log_under_the_dispatcher_is_fatal() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    append(&queue, &[message(b"a")]);
+    let (told, tells) = std::sync::mpsc::channel();
+    queue.on_durable(Box::new(move |durable| told.send(durable).unwrap_or_default()));
+    storage.hold_syncs_of("commitlog/0");
+    let appended = accept(&queue, &[message(b"b")]);
+    assert!(storage.wait_for_held_sync(1));
+    overwrite(&folder, appended.first);
+    storage.release_syncs();
+    let patience = std::time::Duration::from_secs(20);
+    let poisoned = |durable| matches!(durable, Durable::Poisoned(_));
+    while !poisoned(tells.recv_timeout(patience).unwrap()) {}
+    assert_eq!(queue.append(&[message(b"c")], Space::Owed), Err(AppendError::Poisoned));
 }

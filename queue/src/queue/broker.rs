@@ -137,7 +137,7 @@ impl Broker {
             match self.dispatch(&mut dispatcher) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(error) => return Err(io_error(Path::new("commitlog"), error)),
+                Err(error) => return Err(io_error(Path::new("commitlog"), error.into())),
             }
         }
         dispatcher.recovered();

@@ -5,7 +5,7 @@ use super::broker::Broker;
 use super::topic::Topic;
 use crate::Position;
 use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
-use crate::log::{RecordKind, RecordView};
+use crate::log::{ReadError, RecordKind, RecordView};
 use crate::timer::Expiring;
 use hashbrown::HashMap;
 use std::io;
@@ -27,6 +27,26 @@ pub(super) struct Dispatcher {
     delivered: Vec<(u64, Position)>,
     last_topic: Option<Arc<Topic>>,
     records: usize,
+}
+
+/// Why a step was not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DispatchError {
+    /// The log is damaged below what is durable; the next start says where, and nothing is delivered past it.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] ReadError),
+    /// The index cannot be written. The same step can be tried again.
+    #[error("the index cannot be written: {0}")]
+    Index(#[from] io::Error),
+}
+
+impl From<DispatchError> for io::Error {
+    fn from(error: DispatchError) -> Self {
+        match error {
+            DispatchError::Log(error) => Self::new(io::ErrorKind::InvalidData, error),
+            DispatchError::Index(error) => error,
+        }
+    }
 }
 
 /// New entries of one queue.
@@ -59,6 +79,14 @@ impl Dispatcher {
 
     pub(super) fn recovered(&mut self) {
         self.compare = false;
+    }
+
+    /// Forgets a step that was not read to its end.
+    fn forget(&mut self) {
+        self.runs.clear();
+        self.expiring.clear();
+        self.delayed.clear();
+        self.delivered.clear();
     }
 
     fn see(&mut self, broker: &Broker, record: &RecordView<'_>) {
@@ -132,8 +160,8 @@ impl Dispatcher {
 }
 
 impl Broker {
-    /// One step: true when more is durable than was read. After an error the same step can be tried again.
-    pub(super) fn dispatch(&self, dispatcher: &mut Dispatcher) -> io::Result<bool> {
+    /// One step: true when more is durable than was read.
+    pub(super) fn dispatch(&self, dispatcher: &mut Dispatcher) -> Result<bool, DispatchError> {
         if dispatcher.records == 0 {
             let mut records = 0;
             let from = dispatcher.at;
@@ -142,8 +170,7 @@ impl Broker {
                 records += 1;
                 if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
-            // What was seen before the damage is kept: seeing it again changes nothing.
-            dispatcher.at = visited.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            dispatcher.at = visited.inspect_err(|_| dispatcher.forget())?;
             dispatcher.records = records;
         }
         for run in dispatcher.runs.values() {

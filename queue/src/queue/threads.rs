@@ -2,7 +2,7 @@
 
 use super::CheckpointError;
 use super::broker::Broker;
-use super::dispatch::Dispatcher;
+use super::dispatch::{DispatchError, Dispatcher};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -62,7 +62,11 @@ fn dispatch(broker: &Broker, mut dispatcher: Dispatcher) {
         match broker.dispatch(&mut dispatcher) {
             Ok(true) => {}
             Ok(false) => broker.bells.dispatch.wait(None),
-            Err(error) => {
+            // Everything was verified at the start: it changed under the process. The next start says where.
+            Err(DispatchError::Log(error)) => {
+                return broker.log.poison("cannot read what is durable", &io::Error::other(error));
+            }
+            Err(error @ DispatchError::Index(_)) => {
                 tracing::error!(%error, "new messages cannot be indexed; they are delivered once they can");
                 // A ring for new messages is no reason to hurry here.
                 broker.bells.dispatch.wait(Some(RETRY));
