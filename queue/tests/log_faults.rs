@@ -85,7 +85,7 @@ fn reserve_is_kept_for_owed_work_on_a_full_disk() {
     log.set_reserve(2 * SEGMENT);
     append_durably(&log, &[0]).unwrap();
     // Reserve and one segment for new work, besides the active one.
-    wait_for_segments(dir.path(), 6);
+    wait_for_segments(dir.path(), 5);
     storage.set_quota(Some(storage.used()));
     let mut next = fill(&log, 1);
     let refused_at = log.end();
@@ -213,4 +213,14 @@ fn a_listener_that_comes_after_the_poisoning_is_told() {
     let listener = Arc::clone(&told);
     log.on_durable(Box::new(move |durable| listener.lock().push(durable)));
     assert_eq!(told.lock().first(), Some(&Durable::Poisoned(log.durable())));
+}
+
+#[test]
+fn a_large_reserve_is_prepared_as_long_as_the_disk_has_space() {
+    let (dir, storage) = faulty();
+    let log = open(storage.as_storage()).unwrap();
+    log.set_reserve(80 * SEGMENT);
+    append_durably(&log, &[0]).unwrap();
+    wait_for_segments(dir.path(), 90);
+    append_durably(&log, &[1]).unwrap();
 }

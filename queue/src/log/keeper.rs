@@ -68,7 +68,7 @@ fn prepare(shared: &Shared) -> bool {
         }
         let reserve = shared.reserve.load(Ordering::Relaxed);
         let wanted = {
-            let pending = shared.pending.lock();
+            let mut pending = shared.pending.lock();
             if pending.stopped.is_some() {
                 return false;
             }

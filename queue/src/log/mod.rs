@@ -51,8 +51,9 @@ use std::time::Duration;
 
 /// Where every log begins. One that starts later has lost what was before.
 pub const FIRST_POSITION: Position = Position(segment::SEGMENT_HEADER);
-/// Segments prepared ahead, at most, however large the reserve.
-const SEGMENTS_PREPARED_MAX: u64 = 64;
+/// Segments prepared ahead, at most, however large the reserve. Far above what a disk allows with usual segments;
+/// it bounds open files and maps.
+const SEGMENTS_PREPARED_MAX: usize = 4_096;
 /// Stands for the next batch where nobody has one yet.
 const COMMON_BATCH_BYTES: u64 = 4096;
 
@@ -283,7 +284,7 @@ impl CommitLog {
         listeners.push(listener);
     }
 
-    /// Bytes kept allocated for [`Space::Owed`]; up to 64 segments are prepared for it.
+    /// Bytes kept allocated for [`Space::Owed`], as far as the disk has them; while it has not, new work is refused.
     pub fn set_reserve(&self, bytes: u64) {
         if self.shared.reserve.swap(bytes, Ordering::Relaxed) < bytes {
             self.shared.nudge_keeper();

@@ -52,6 +52,8 @@ pub(super) struct Pending {
     prepared: VecDeque<Arc<Segment>>,
     /// The last try to allocate a segment found no space.
     pub(super) full: bool,
+    /// The reserve needs more segments than are prepared; it is told once.
+    bounded: bool,
     /// The writer sleeps and must be woken.
     pub(super) writer_idle: bool,
     pub(super) stopped: Option<Stopped>,
@@ -77,6 +79,7 @@ impl Pending {
             free: Vec::new(),
             prepared: prepared.into(),
             full: false,
+            bounded: false,
             writer_idle: false,
             stopped: None,
         }
@@ -175,7 +178,7 @@ impl Pending {
     }
 
     fn no_room(&self) -> AppendError {
-        if self.full { AppendError::NoSpace } else { AppendError::Busy }
+        if self.full || self.bounded { AppendError::NoSpace } else { AppendError::Busy }
     }
 
     /// Everything that waits, for the writer.
@@ -199,10 +202,28 @@ impl Pending {
     }
 
     /// Base of the segment to prepare next, when `reserve` and one segment for new work are not there yet.
-    pub(super) fn wants_segment(&self, reserve: u64, segment_bytes: u64) -> Option<u64> {
-        let count = (1 + reserve.div_ceil(segment_bytes / 2)).min(SEGMENTS_PREPARED_MAX);
+    pub(super) fn wants_segment(&mut self, reserve: u64, segment_bytes: u64) -> Option<u64> {
         let last = self.prepared.back().unwrap_or(&self.active);
-        ((self.prepared.len() as u64) < count).then(|| last.end())
+        if self.prepared.is_empty() {
+            return Some(last.end());
+        }
+        if capacity(&self.prepared) >= reserve.saturating_add(usable(segment_bytes)) {
+            self.bounded = false;
+            return None;
+        }
+        if self.prepared.len() < SEGMENTS_PREPARED_MAX {
+            return Some(last.end());
+        }
+        if !self.bounded {
+            self.bounded = true;
+            tracing::warn!(
+                reserve,
+                segments = SEGMENTS_PREPARED_MAX,
+                "reserve needs more segments than are \
+                prepared ahead; new messages may be refused: use larger segments"
+            );
+        }
+        None
     }
 
     pub(super) fn add_prepared(&mut self, segment: Arc<Segment>) {
@@ -213,5 +234,9 @@ impl Pending {
 
 fn capacity<'a>(segments: impl IntoIterator<Item = &'a Arc<Segment>>) -> u64 {
     // A little less than there is: the rest of a segment too small for the next batch stays unused.
-    segments.into_iter().map(|segment| segment.len - segment.len / 8).sum()
+    segments.into_iter().map(|segment| usable(segment.len)).sum()
+}
+
+fn usable(segment_bytes: u64) -> u64 {
+    segment_bytes - segment_bytes / 8
 }
