@@ -257,7 +257,8 @@ fn an_index_that_disagrees_with_the_log_is_rewritten() {
         let seen: Vec<u8> = receive(&queue, "fresh", 100, 1_000).iter().map(|d| d.message.body[0]).collect();
         assert_eq!(seen, (0..50).collect::<Vec<u8>>());
         drop(queue);
-        assert_eq!(fs::read(&file).unwrap(), whole);
+        // Behind the entries there is allocated space, or none.
+        assert_eq!(fs::read(&file).unwrap()[..50 * 20], whole[..50 * 20]);
     }
     fs::remove_dir_all(folder.dir.path().join("consumequeue")).unwrap();
     assert_eq!(receive(&folder.open(), "fresh", 100, 1_000).len(), 50);
@@ -336,4 +337,75 @@ fn damage_of_the_durable_log_under_the_dispatcher_is_fatal() {
     let poisoned = |durable| matches!(durable, Durable::Poisoned(_));
     while !poisoned(tells.recv_timeout(patience).unwrap()) {}
     assert_eq!(queue.append(&[message(b"c")], Space::Owed), Err(AppendError::Poisoned));
+}
+
+#[test]
+fn fm16_a_full_index_refuses_new_work_and_stops_nothing_else() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    append(&queue, &[message(b"a")]);
+    append(&queue, &[NewMessage { topic: "other", deliver_at_ms: Some(NOW_MS + 10), ..message(b"timer") }]);
+    // Queue 1 has no file yet, and cannot get one.
+    let second = NewMessage { queue: QueueChoice::Explicit(1), ..message(b"b") };
+    storage.set_quota(Some(storage.used()));
+    let appended = accept(&queue, &[second]);
+    let started = std::time::Instant::now();
+    while queue.takes_new() != Err(AppendError::NoSpace) {
+        assert!(started.elapsed().as_secs() < 20);
+        std::thread::yield_now();
+    }
+    assert_eq!(queue.append(&[message(b"c")], Space::New), Err(AppendError::NoSpace));
+    // What is owed goes on: queue 0 has space, and timers run.
+    queue.append(&[message(b"owed")], Space::Owed).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        assert!(started.elapsed().as_secs() < 20, "{seen:?}");
+        seen.extend(bodies(&receive(&queue, GROUP, 10, 60_000)));
+        std::thread::yield_now();
+    }
+    assert_eq!(seen, ["a", "owed"]);
+    assert_eq!(queue.delayed(), 1);
+    folder.clock.advance(10);
+    queue.tick();
+    assert_eq!(queue.delayed(), 0);
+
+    storage.set_quota(None);
+    queue.wait_dispatched(appended.end);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["b"]);
+    append(&queue, &[message(b"c")]);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["c"]);
+}
+
+#[test]
+fn new_work_is_refused_before_the_index_is_full_and_taken_again_after() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    append(&queue, &[message(b"first")]);
+    storage.set_quota(Some(storage.used()));
+    let mut accepted = 1;
+    let last = loop {
+        match queue.append(&[message(b"more")], Space::New) {
+            Ok(appended) => {
+                accepted += 1;
+                queue.wait_durable(appended.end).unwrap();
+                queue.wait_dispatched(appended.end);
+            }
+            Err(AppendError::NoSpace) => break queue.end(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // What was accepted, and what is owed, may be received all the same.
+    let owed = queue.append(&[message(b"owed")], Space::Owed).unwrap();
+    assert!(owed.end > last);
+    queue.wait_durable(owed.end).unwrap();
+    queue.wait_dispatched(owed.end);
+    assert_eq!(receive(&queue, GROUP, 256, 60_000).len(), accepted + 1);
+    storage.set_quota(None);
+    let started = std::time::Instant::now();
+    while queue.append(&[message(b"again")], Space::New).is_err() {
+        assert!(started.elapsed().as_secs() < 20);
+        std::thread::yield_now();
+    }
 }

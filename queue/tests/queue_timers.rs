@@ -226,3 +226,38 @@ fn a_redriven_dead_letter_still_has_its_deadline() {
     assert_eq!((reports.len(), reports[0].kind), (1, ReportKind::Dropped));
     assert!(!queue.redrive(TOPIC, GROUP, dead[1].position), "it could only be dropped");
 }
+
+#[test]
+fn space_for_pending_delayed_messages_is_kept_free() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    let body = [7; 4_000];
+    // Space for the index is there before the disk is full.
+    append(&queue, &[message(b"first")]);
+    let (mut delays, end) = (0, queue.end().0 + 100_000);
+    while queue.end().0 < end {
+        append(&queue, &[delayed(&body, NOW_MS + 1_000)]);
+        delays += 1;
+    }
+    queue.tick();
+    storage.set_quota(Some(storage.used()));
+    let started = std::time::Instant::now();
+    loop {
+        match queue
+            .append(&[NewMessage { deliver_at_ms: Some(NOW_MS + 9_000), ..message(&body) }], Space::New)
+        {
+            Ok(appended) => {
+                queue.wait_durable(appended.end).unwrap();
+                queue.wait_dispatched(appended.end);
+            }
+            Err(AppendError::NoSpace) => break,
+            Err(AppendError::Busy) if started.elapsed().as_secs() < 20 => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(queue.delayed() >= delays);
+    folder.clock.advance(9_000);
+    queue.tick();
+    assert_eq!(queue.delayed(), 0, "every one of them has found its space");
+}

@@ -34,6 +34,8 @@ pub(crate) struct ConsumeQueue {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     file_entries: u64,
+    /// Files get their space in steps of so many bytes, one half step ahead of need.
+    step_bytes: u64,
     /// First offset whose message is kept.
     oldest: AtomicU64,
     /// One past the newest offset that may be seen.
@@ -43,11 +45,12 @@ pub(crate) struct ConsumeQueue {
 
 impl ConsumeQueue {
     /// An index without entries; the dispatcher fills it from the log.
-    pub(crate) fn new(storage: Arc<dyn Storage>, topic: &str, queue: u32) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, topic: &str, queue: u32, step_bytes: u64) -> Self {
         Self {
             storage,
             dir: ["consumequeue", topic, &queue.to_string()].iter().collect(),
             file_entries: FILE_ENTRIES,
+            step_bytes,
             oldest: AtomicU64::new(0),
             end: AtomicU64::new(0),
             open: Mutex::default(),
@@ -96,6 +99,12 @@ impl ConsumeQueue {
     /// Writes encoded entries from `from` on; nobody sees them before [`Self::publish`]. With `compare`, what
     /// stands there already is left alone.
     pub(crate) fn write(&self, from: u64, entries: &[u8], compare: bool) -> io::Result<()> {
+        let count = (entries.len() / ENTRY_BYTES) as u64;
+        let allocated = self.allocate(from, count);
+        // What a recovery finds in place needs no space: a full disk must not keep the queue from opening.
+        if !compare {
+            allocated?;
+        }
         let (mut from, mut rest) = (from, entries);
         while !rest.is_empty() {
             let base = self.base(from);
@@ -107,6 +116,28 @@ impl ConsumeQueue {
             }
             from += (part.len() / ENTRY_BYTES) as u64;
             rest = later;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there is space for messages to come: half a step. False when the disk has none.
+    pub(crate) fn make_room(&self) -> bool {
+        self.allocate(self.end(), self.step_bytes / 2 / ENTRY_BYTES as u64).is_ok()
+    }
+
+    /// Gives the files space for `count` entries from `from` on, in whole steps.
+    fn allocate(&self, mut from: u64, count: u64) -> io::Result<()> {
+        let until = from + count;
+        while from < until {
+            let base = self.base(from);
+            let upto = until.min(base + self.file_entries);
+            let need = (upto - base) * ENTRY_BYTES as u64;
+            let file = self.file(base)?;
+            if file.len()? < need {
+                let whole = self.file_entries * ENTRY_BYTES as u64;
+                file.allocate(need.next_multiple_of(self.step_bytes).min(whole))?;
+            }
+            from = upto;
         }
         Ok(())
     }
@@ -157,7 +188,7 @@ mod tests {
 
     fn index(dir: &std::path::Path, file_entries: u64) -> ConsumeQueue {
         let storage = Arc::new(DiskStorage::new(dir).unwrap());
-        ConsumeQueue { file_entries, ..ConsumeQueue::new(storage, "orders", 3) }
+        ConsumeQueue { file_entries, ..ConsumeQueue::new(storage, "orders", 3, ENTRY_BYTES as u64) }
     }
 
     #[test]

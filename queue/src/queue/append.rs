@@ -8,6 +8,7 @@ use crate::log::{Positions, Record, RecordKind, RecordParts};
 use crate::{NewMessage, Position, QueueChoice};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Messages of one batch, at most.
 pub(super) const BATCH_MAX: usize = 10_000;
@@ -80,6 +81,9 @@ impl Broker {
     pub(super) fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
         if batch.is_empty() || batch.len() > BATCH_MAX {
             return Err(AppendError::Invalid("a batch is 1 to 10000 messages"));
+        }
+        if space == Space::New && self.index_full.load(Ordering::Relaxed) {
+            return Err(AppendError::NoSpace);
         }
         let mut appender = self.appender.lock();
         let born_at_ms = self.clock.now_ms();

@@ -31,6 +31,10 @@ pub(super) struct Broker {
     pub(super) topics: Topics,
     pub(super) appender: Mutex<Appender>,
     pub(super) delays: Mutex<Delays>,
+    /// What the owner wants kept free; what delayed messages need comes on top.
+    pub(super) owner_reserve: AtomicU64,
+    /// The index has no space ahead: only owed work is accepted. It heals.
+    pub(super) index_full: AtomicBool,
     pub(super) deadlines: Mutex<DeadlineHeap>,
     /// Messages whose deadlines a new or reset group has still to be told.
     pub(super) catch_ups: Mutex<VecDeque<CatchUp>>,
@@ -104,9 +108,12 @@ impl Broker {
         };
         let log = CommitLog::open(Arc::clone(&storage), &log_options)?;
         let mut broker = Self {
-            topics: Topics::new(Arc::clone(&storage)),
+            // 1 MiB, 50,000 messages, beside the usual segments.
+            topics: Topics::new(Arc::clone(&storage), options.segment_bytes / 64),
             appender: Mutex::default(),
             delays: Mutex::default(),
+            owner_reserve: AtomicU64::new(0),
+            index_full: AtomicBool::new(false),
             deadlines: Mutex::default(),
             catch_ups: Mutex::default(),
             report_wakers: Mutex::default(),

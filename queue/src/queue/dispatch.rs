@@ -6,7 +6,7 @@ use super::topic::Topic;
 use crate::Position;
 use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
 use crate::log::{ReadError, RecordKind, RecordView};
-use crate::timer::Expiring;
+use crate::timer::{Delays, Expiring};
 use hashbrown::HashMap;
 use std::io;
 use std::ops::ControlFlow;
@@ -23,10 +23,11 @@ pub(super) struct Dispatcher {
     compare: bool,
     runs: HashMap<(u32, u32), Run, foldhash::fast::RandomState>,
     expiring: Vec<Expiring>,
-    delayed: Vec<(u64, Position)>,
+    delayed: Vec<(u64, Position, u32)>,
     delivered: Vec<(u64, Position)>,
     last_topic: Option<Arc<Topic>>,
-    records: usize,
+    /// Queues whose index has no space ahead.
+    cramped: Vec<Arc<ConsumeQueue>>,
 }
 
 /// Why a step was not made.
@@ -35,7 +36,7 @@ pub(super) enum DispatchError {
     /// The log is damaged below what is durable; the next start says where, and nothing is delivered past it.
     #[error("the log cannot be read: {0}")]
     Log(#[from] ReadError),
-    /// The index cannot be written. The same step can be tried again.
+    /// The index of some queue cannot be written. All else is done; the next step tries it again.
     #[error("the index cannot be written: {0}")]
     Index(#[from] io::Error),
 }
@@ -73,7 +74,7 @@ impl Dispatcher {
             delayed: Vec::new(),
             delivered: Vec::new(),
             last_topic: None,
-            records: 0,
+            cramped: Vec::new(),
         }
     }
 
@@ -96,7 +97,7 @@ impl Dispatcher {
                 if let Some(at_ms) = record.deliver_at_ms
                     && self.topic(broker, record).is_some()
                 {
-                    self.delayed.push((at_ms, record.position));
+                    self.delayed.push((at_ms, record.position, record.encoded_len() as u32));
                 }
             }
             RecordKind::Control | RecordKind::Half => {}
@@ -162,30 +163,52 @@ impl Dispatcher {
 impl Broker {
     /// One step: true when more is durable than was read.
     pub(super) fn dispatch(&self, dispatcher: &mut Dispatcher) -> Result<bool, DispatchError> {
-        if dispatcher.records == 0 {
-            let mut records = 0;
-            let from = dispatcher.at;
-            let visited = self.log.visit(from, &mut |record| {
-                dispatcher.see(self, &record);
-                records += 1;
-                if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            dispatcher.at = visited.inspect_err(|_| dispatcher.forget())?;
-            dispatcher.records = records;
+        let mut records = 0;
+        let visited = self.log.visit(dispatcher.at, &mut |record| {
+            dispatcher.see(self, &record);
+            records += 1;
+            if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        dispatcher.at = visited.inspect_err(|_| dispatcher.forget())?;
+        let compare = dispatcher.compare;
+        let mut failed = None;
+        // A run that cannot be written stays, and grows by what is owed only: the others go on without it.
+        let done = dispatcher.runs.extract_if(|_, run| {
+            run.queue.write(run.from, &run.entries, compare).map_err(|error| failed = Some(error)).is_ok()
+        });
+        let written: Vec<Run> = done.map(|(_, run)| run).collect();
+        self.publish_timers(dispatcher);
+        self.publish(&written);
+        if !compare {
+            self.make_room(dispatcher, &written, failed.is_some());
         }
-        for run in dispatcher.runs.values() {
-            run.queue.write(run.from, &run.entries, dispatcher.compare)?;
+        if let Some(error) = failed {
+            return Err(error.into());
         }
-        let more = dispatcher.records == STEP_RECORDS;
-        dispatcher.records = 0;
-        self.publish(dispatcher);
-        Ok(more)
+        *self.dispatched.lock() = dispatcher.at;
+        self.dispatch_moved.notify_all();
+        Ok(records == STEP_RECORDS)
     }
 
-    fn publish(&self, dispatcher: &mut Dispatcher) {
-        self.publish_timers(dispatcher);
+    /// Refuses new messages while the index has not the space for more of them.
+    fn make_room(&self, dispatcher: &mut Dispatcher, written: &[Run], failed: bool) {
+        let cramped = &mut dispatcher.cramped;
+        for Run { queue, .. } in written {
+            if !cramped.iter().any(|present| Arc::ptr_eq(present, queue)) {
+                cramped.push(Arc::clone(queue));
+            }
+        }
+        cramped.retain(|queue| !queue.make_room());
+        let full = failed || !cramped.is_empty();
+        if self.index_full.swap(full, Ordering::Relaxed) != full {
+            let what = if full { "has no space ahead: new messages are refused" } else { "has space again" };
+            tracing::warn!("the index {what}");
+        }
+    }
+
+    fn publish(&self, written: &[Run]) {
         let mut by_topic: HashMap<u32, (Arc<Topic>, u64), foldhash::fast::RandomState> = HashMap::default();
-        for (_, run) in dispatcher.runs.drain() {
+        for run in written {
             run.queue.publish(run.end());
             let new = run.end() - run.from;
             run.topic.appended.fetch_add(new, Ordering::Relaxed);
@@ -196,16 +219,21 @@ impl Broker {
                 group.wake(*new);
             }
         }
-        *self.dispatched.lock() = dispatcher.at;
-        self.dispatch_moved.notify_all();
+    }
+
+    /// Tells the log what to keep free.
+    pub(super) fn size_reserve(&self, delays: &Delays) {
+        self.log.set_reserve(self.owner_reserve.load(Ordering::Relaxed).saturating_add(delays.bytes()));
     }
 
     fn publish_timers(&self, dispatcher: &mut Dispatcher) {
         if !dispatcher.delayed.is_empty() || !dispatcher.delivered.is_empty() {
             let mut delays = self.delays.lock();
             // In this order: within a step a message can be delivered only after it was delayed.
-            dispatcher.delayed.drain(..).for_each(|(at_ms, position)| delays.add(at_ms, position));
+            let delayed = dispatcher.delayed.drain(..);
+            delayed.for_each(|(at_ms, position, bytes)| delays.add(at_ms, position, bytes));
             dispatcher.delivered.drain(..).for_each(|(at_ms, origin)| delays.delivered(at_ms, origin));
+            self.size_reserve(&delays);
             let next = delays.next_due_ms();
             drop(delays);
             self.plan(next.unwrap_or(u64::MAX));
@@ -213,7 +241,10 @@ impl Broker {
         if !dispatcher.expiring.is_empty() {
             let (next, all) = {
                 let mut deadlines = self.deadlines.lock();
-                dispatcher.expiring.drain(..).for_each(|expiring| deadlines.push(expiring));
+                // A report needs the index: those of a run that is not written wait for it.
+                let runs = &dispatcher.runs;
+                let indexed = |expiring: &mut Expiring| !runs.contains_key(&(expiring.topic, expiring.queue));
+                dispatcher.expiring.extract_if(.., indexed).for_each(|expiring| deadlines.push(expiring));
                 (deadlines.next_due_ms(), deadlines.take_for_compaction())
             };
             if let Some(all) = all {

@@ -43,6 +43,7 @@ use crate::storage::Storage;
 use crate::{Clock, Message, NewMessage, Position, StartFrom};
 use broker::Broker;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use threads::Threads;
 
@@ -105,12 +106,17 @@ impl Queue {
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
         self.broker.log.on_durable(listener);
     }
-    /// Bytes kept free for [`Space::Owed`]; the owner sets it as its live tickets come and go.
+    /// Bytes kept free for [`Space::Owed`]; the owner sets it as its live tickets come and go. What pending delayed
+    /// messages will take is kept free besides.
     pub fn set_reserve(&self, bytes: u64) {
-        self.broker.log.set_reserve(bytes);
+        self.broker.owner_reserve.store(bytes, Ordering::Relaxed);
+        self.broker.size_reserve(&self.broker.delays.lock());
     }
     /// Whether new work would be accepted now, and if not, why: for a readiness probe.
     pub fn takes_new(&self) -> Result<(), AppendError> {
+        if self.broker.index_full.load(Ordering::Relaxed) {
+            return Err(AppendError::NoSpace);
+        }
         self.broker.log.takes_new()
     }
     /// All durable messages from `from` on (a record's position, or the end of one, or [`Queue::start`]), in log

@@ -61,14 +61,16 @@ fn dispatch(broker: &Broker, mut dispatcher: Dispatcher) {
     while !broker.bells.stopping() {
         match broker.dispatch(&mut dispatcher) {
             Ok(true) => {}
-            Ok(false) => broker.bells.dispatch.wait(None),
+            Ok(false) => {
+                let full = broker.index_full.load(Ordering::Relaxed);
+                broker.bells.dispatch.wait(full.then_some(RETRY));
+            }
             // Everything was verified at the start: it changed under the process. The next start says where.
             Err(DispatchError::Log(error)) => {
                 return broker.log.poison("cannot read what is durable", &io::Error::other(error));
             }
             Err(error @ DispatchError::Index(_)) => {
-                tracing::error!(%error, "new messages cannot be indexed; they are delivered once they can");
-                // A ring for new messages is no reason to hurry here.
+                tracing::error!(%error, "messages cannot be indexed; they are delivered once they can");
                 broker.bells.dispatch.wait(Some(RETRY));
             }
         }

@@ -36,12 +36,12 @@ impl Broker {
     /// record without its delivery and does it again, a crash after it finds both.
     fn deliver_delayed(&self, now_ms: u64) {
         for _ in 0..STEP_MAX {
-            let Some((at_ms, position)) = self.delays.lock().pop_due(now_ms) else { break };
+            let Some((at_ms, position, bytes)) = self.delays.lock().pop_due(now_ms) else { break };
             let record = match self.log.read(position) {
                 Ok(record) if record.view().kind == RecordKind::Delayed => record,
                 other => {
                     tracing::error!(%position, found = ?other.err(), "delayed message cannot be read");
-                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position);
+                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position, bytes);
                     continue;
                 }
             };
@@ -50,11 +50,11 @@ impl Broker {
                 // Only this one is at fault: those behind it go on.
                 Err(error @ AppendError::Invalid(_)) => {
                     tracing::error!(%position, %error, "delayed message does not go into its queue");
-                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position);
+                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position, bytes);
                 }
                 Err(error) => {
                     tracing::debug!(%position, %error, "log refuses a due message for now");
-                    self.delays.lock().refused(at_ms, position, now_ms + REFUSED_RETRY_MS);
+                    self.delays.lock().refused(at_ms, position, bytes, now_ms + REFUSED_RETRY_MS);
                     break;
                 }
             }

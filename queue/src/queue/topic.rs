@@ -24,12 +24,15 @@ pub(crate) struct Topic {
     /// Durable messages seen since start.
     pub appended: AtomicU64,
     queues: RwLock<Vec<Arc<ConsumeQueue>>>,
+    index_step: u64,
     groups: RwLock<BTreeMap<Arc<str>, Arc<Group>>>,
 }
 
 /// All topics.
 pub(crate) struct Topics {
     storage: Arc<dyn Storage>,
+    /// Bytes by which an index file grows.
+    index_step: u64,
     table: RwLock<Table>,
 }
 
@@ -40,8 +43,8 @@ struct Table {
 }
 
 impl Topics {
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage, table: RwLock::default() }
+    pub(crate) fn new(storage: Arc<dyn Storage>, index_step: u64) -> Self {
+        Self { storage, index_step, table: RwLock::default() }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
@@ -77,6 +80,7 @@ impl Topics {
             id: table.by_id.len() as u32,
             name: Arc::clone(&name),
             appended: AtomicU64::new(0),
+            index_step: self.index_step,
             queues: RwLock::default(),
             groups: RwLock::default(),
         });
@@ -138,7 +142,8 @@ impl Topic {
         }
         let mut queues = self.queues.write();
         let from = queues.len() as u32;
-        queues.extend((from..count).map(|n| Arc::new(ConsumeQueue::new(Arc::clone(storage), &self.name, n))));
+        let queue = |n| ConsumeQueue::new(Arc::clone(storage), &self.name, n, self.index_step);
+        queues.extend((from..count).map(|n| Arc::new(queue(n))));
         from < count
     }
 }
