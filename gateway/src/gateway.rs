@@ -86,12 +86,18 @@ impl Gateway {
         );
         let (public_addr, inner_addr) = (public.addr, inner.addr);
         let settle = spawn_thread("tidegate-settle", app.clone(), threads, |core| async move {
-            tokio::join!(
-                run_settle(core.clone()),
-                run_proposals(core.clone()),
-                run_rates(core.clone()),
-                snapshots::run(core)
-            );
+            // Tasks of their own: a wake-up of one does not poll the others.
+            let tasks = [
+                tokio::task::spawn_local(run_settle(core.clone())),
+                tokio::task::spawn_local(run_proposals(core.clone())),
+                tokio::task::spawn_local(run_rates(core.clone())),
+                tokio::task::spawn_local(snapshots::run(core)),
+            ];
+            for task in tasks {
+                if task.await.is_err() {
+                    error!("a task of the settle thread ended by a panic");
+                }
+            }
         })?;
         let mut cores = Vec::with_capacity(threads);
         for (index, (public, inner)) in public.listeners.into_iter().zip(inner.listeners).enumerate() {

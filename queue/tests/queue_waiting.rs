@@ -145,3 +145,15 @@ fn those_who_wait_look_again_after_the_index_could_not_be_read() {
     assert!(waiting.woken());
     assert_eq!(waiting.poll(&queue).unwrap().len(), 1);
 }
+
+/// Two wakers of one task need not compare equal: an owner that asks again and again must not be woken by that.
+#[test]
+fn asking_for_reports_again_wakes_nobody() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    let owners: Vec<Arc<Counter>> = (0..100).map(|_| Arc::default()).collect();
+    for owner in &owners {
+        assert!(queue.take_reports(8, Some(&Waker::from(Arc::clone(owner)))).is_empty());
+    }
+    assert!(owners.iter().all(|owner| owner.0.load(Ordering::SeqCst) == 0));
+}

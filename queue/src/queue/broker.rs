@@ -14,7 +14,6 @@ use crate::storage::Storage;
 use crate::timer::{Bell, DeadlineHeap, Delays};
 use crate::{Clock, Position};
 use parking_lot::{Condvar, Mutex};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -38,7 +37,9 @@ pub(super) struct Broker {
     pub(super) deadlines: Mutex<DeadlineHeap>,
     /// Messages whose deadlines a new or reset group has still to be told.
     pub(super) catch_ups: Mutex<VecDeque<CatchUp>>,
-    pub(super) report_wakers: Mutex<SmallVec<[Waker; 2]>>,
+    /// The one owner that asked last. Comparing wakers instead is no way to keep several apart: two of the
+    /// same task need not be equal.
+    pub(super) report_waker: Mutex<Option<Waker>>,
     /// Group whose reports are given first.
     pub(super) first_reporter: AtomicUsize,
     /// Everything below is in the index and the timers.
@@ -116,7 +117,7 @@ impl Broker {
             index_full: AtomicBool::new(false),
             deadlines: Mutex::default(),
             catch_ups: Mutex::default(),
-            report_wakers: Mutex::default(),
+            report_waker: Mutex::default(),
             first_reporter: AtomicUsize::new(0),
             dispatched: Mutex::new(log.recovered().start),
             dispatch_moved: Condvar::new(),

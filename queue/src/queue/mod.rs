@@ -192,8 +192,8 @@ impl Queue {
     pub fn reset_group(&self, topic: &str, group: &str, to: StartFrom) -> Result<(), ReceiveError> {
         self.broker.reset_group(topic, group, to)
     }
-    /// Reports due now, at most `max`; the waker is woken when the next one may be due. A report that is not
-    /// settled is given again.
+    /// Reports due now, at most `max`; the waker is woken when the next one may be due. There is one owner: a
+    /// call replaces the waker of the call before. A report that is not settled is given again.
     pub fn take_reports(&self, max: usize, waker: Option<&Waker>) -> Vec<Report> {
         self.broker.take_reports(max, waker)
     }

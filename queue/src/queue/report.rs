@@ -10,9 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-/// Owners that wait for reports, at most; the one waiting longest is woken to make room.
-const REPORT_WAKERS_MAX: usize = 16;
-
 /// A report whose message has not been read yet.
 struct Taken {
     kind: ReportKind,
@@ -26,7 +23,8 @@ impl Broker {
     pub(super) fn take_reports(&self, max: usize, waker: Option<&Waker>) -> Vec<Report> {
         // Registered before the look: what comes in between wakes.
         if let Some(waker) = waker {
-            self.register_reporter(waker);
+            let replaced = self.report_waker.lock().replace(waker.clone());
+            drop(replaced);
         }
         let groups: Vec<(Arc<Topic>, Arc<Group>)> = self
             .topics
@@ -84,21 +82,8 @@ impl Broker {
 
     /// Wakes the owner: there are reports.
     pub(super) fn wake_reporter(&self) {
-        let wakers = std::mem::take(&mut *self.report_wakers.lock());
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn register_reporter(&self, waker: &Waker) {
-        let oldest = {
-            let mut wakers = self.report_wakers.lock();
-            if wakers.iter().any(|present| present.will_wake(waker)) {
-                return;
-            }
-            let oldest = (wakers.len() >= REPORT_WAKERS_MAX).then(|| wakers.remove(0));
-            wakers.push(waker.clone());
-            oldest
-        };
-        oldest.into_iter().for_each(Waker::wake);
+        let waker = self.report_waker.lock().take();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn dead_letters(&self, topic: &str, group: &str, max: usize) -> Vec<Message> {
