@@ -178,7 +178,7 @@ impl Broker {
         });
         let written: Vec<Run> = done.map(|(_, run)| run).collect();
         self.publish_timers(dispatcher);
-        self.publish(&written);
+        publish(&written);
         if !compare {
             self.make_room(dispatcher, &written, failed.is_some());
         }
@@ -203,21 +203,6 @@ impl Broker {
         if self.index_full.swap(full, Ordering::Relaxed) != full {
             let what = if full { "has no space ahead: new messages are refused" } else { "has space again" };
             tracing::warn!("the index {what}");
-        }
-    }
-
-    fn publish(&self, written: &[Run]) {
-        let mut by_topic: HashMap<u32, (Arc<Topic>, u64), foldhash::fast::RandomState> = HashMap::default();
-        for run in written {
-            run.queue.publish(run.end());
-            let new = run.end() - run.from;
-            run.topic.appended.fetch_add(new, Ordering::Relaxed);
-            by_topic.entry(run.topic.id).or_insert_with(|| (Arc::clone(&run.topic), 0)).1 += new;
-        }
-        for (topic, new) in by_topic.values() {
-            for group in topic.groups() {
-                group.wake(*new);
-            }
         }
     }
 
@@ -251,6 +236,22 @@ impl Broker {
                 self.compact_deadlines(all);
             }
             self.plan(next.unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// Lets receivers see what was written, and wakes them.
+fn publish(written: &[Run]) {
+    let mut by_topic: HashMap<u32, (Arc<Topic>, u64), foldhash::fast::RandomState> = HashMap::default();
+    for run in written {
+        run.queue.publish(run.end());
+        let new = run.end() - run.from;
+        run.topic.appended.fetch_add(new, Ordering::Relaxed);
+        by_topic.entry(run.topic.id).or_insert_with(|| (Arc::clone(&run.topic), 0)).1 += new;
+    }
+    for (topic, new) in by_topic.values() {
+        for group in topic.groups() {
+            group.wake(*new);
         }
     }
 }
