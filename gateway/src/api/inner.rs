@@ -40,7 +40,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
     let query = head.uri.query();
     let listen = &core.app.config.listen;
     let time_max = Duration::from_millis(listen.header_timeout_ms);
-    let body = Body { body, bytes_max: listen.inner_body_bytes_max, time_max };
+    let body = Body { incoming: body, bytes_max: listen.inner_body_bytes_max, time_max };
     match (&head.method, path.as_slice()) {
         (&Method::POST, ["v1", "topics", topic, "groups", group, "receive"]) => {
             worker::receive(core, topic, group, &body.read().await?).await
@@ -150,13 +150,13 @@ fn from_another_site(headers: &HeaderMap) -> bool {
 
 /// A request's body, read when its handler is known.
 struct Body {
-    body: Incoming,
+    incoming: Incoming,
     bytes_max: usize,
     time_max: Duration,
 }
 
 impl Body {
     async fn read(self) -> Result<bytes::Bytes, Refusal> {
-        Ok(crate::http::body::read(self.body, self.bytes_max, self.time_max).await?)
+        Ok(crate::http::body::read(self.incoming, self.bytes_max, self.time_max).await?)
     }
 }
