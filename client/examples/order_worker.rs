@@ -1,5 +1,6 @@
-//! An order worker as a shop would run it: writes orders into SQLite, closes rows of released tickets, and plays
-//! the buyers who pay.
+//! An order worker on top of the client crate's `OrderWorker` and `sqlite::OrderDb`: writes orders into SQLite and
+//! closes rows of released tickets. It also plays the paying buyers: 80 % pay after 200 ms; `--pay-ratio 0`
+//! switches that off.
 //!
 //! ```text
 //! cargo run --example order_worker --features sqlite -- --inner http://127.0.0.1:8081 --db orders.sqlite
@@ -9,6 +10,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +47,7 @@ struct Options {
     /// Orders at once.
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
-    /// Share of the buyers who pay, 0 to 1; which ones follows from ticket and seed.
+    /// Share of the buyers who pay, 0 to 1; which ones follows from ticket and seed. 0: this program pays for nobody.
     #[arg(long, default_value_t = 0.8, value_parser = ratio)]
     pay_ratio: f64,
     /// How long a buyer takes to pay.
@@ -73,6 +75,7 @@ async fn main() -> anyhow::Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let options = Options::parse();
     let mut client = Client::builder(&options.inner);

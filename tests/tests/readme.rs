@@ -23,9 +23,10 @@ const DOCUMENTED: &[(&str, u16, &[&str])] = &[
     ),
     ("/order-workers/receive", 200, &["$TICKET", "\"receipt\"", "\"buyer\":\"alice\""]),
     ("/v1/tickets/$TICKET/created", 200, &["\"awaiting_payment\"", "\"order_id\":\"row-1\""]),
+    ("/order-workers/ack", 200, &["$RECEIPT", "\"ok\":true"]),
     ("/v1/tickets/$TICKET/paid", 200, &["\"status\":\"paid\"", "\"payment_id\":\"pay-1\""]),
     ("/v1/sales/phone/audit", 200, &["\"holds\":true", "\"sold\":1"]),
-    ("localhost:8081/v1/topics", 200, &["\"order-workers\""]),
+    ("-s localhost:8081/v1/topics", 200, &["\"group\":\"order-workers\",\"backlog\":0,"]),
 ];
 
 fn curl_lines() -> Vec<String> {
@@ -34,24 +35,48 @@ fn curl_lines() -> Vec<String> {
     blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).map(str::to_owned).collect()
 }
 
-fn start(line: &str, ports: [u16; 2], ticket: &str) -> Child {
+/// What the reader is told to take from an answer, as variables of the shell.
+#[derive(Default)]
+struct Taken {
+    ticket: String,
+    receipt: String,
+}
+
+impl Taken {
+    /// From the first answer that has it.
+    fn take_from(&mut self, answer: &str) {
+        for (kept, name) in [(&mut self.ticket, "ticket"), (&mut self.receipt, "receipt")] {
+            if kept.is_empty()
+                && let Some((_, after)) = answer.split_once(&format!("\"{name}\":\""))
+            {
+                after.split('"').next().unwrap().clone_into(kept);
+            }
+        }
+    }
+
+    fn put_into(&self, part: &str) -> String {
+        part.replace("$TICKET", &self.ticket).replace("$RECEIPT", &self.receipt)
+    }
+}
+
+fn start(line: &str, ports: [u16; 2], taken: &Taken) -> Child {
     let line = line
         .replace("localhost:8080", &format!("127.0.0.1:{}", ports[0]))
         .replace("localhost:8081", &format!("127.0.0.1:{}", ports[1]));
     let command = format!("{line} --max-time 25 -w '\\n%{{http_code}}'");
-    let shell =
-        Command::new("sh").args(["-c", &command]).env("TICKET", ticket).stdout(Stdio::piped()).spawn();
-    shell.unwrap()
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).env("TICKET", &taken.ticket).env("RECEIPT", &taken.receipt);
+    shell.stdout(Stdio::piped()).spawn().unwrap()
 }
 
-fn assert_documented(line: &str, child: Child, ticket: &str) -> String {
+fn assert_documented(line: &str, child: Child, taken: &Taken) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{line}: {output:?} (is curl installed? `make test` installs it)");
     let answer = String::from_utf8(output.stdout).unwrap();
     let (_, status, parts) = DOCUMENTED.iter().find(|(part, ..)| line.contains(part)).unwrap();
     assert!(answer.ends_with(&format!("\n{status}")), "{line}\nmust answer {status}: {answer}");
     for part in *parts {
-        assert!(answer.contains(&part.replace("$TICKET", ticket)), "{line}\nmust answer {part}: {answer}");
+        assert!(answer.contains(&taken.put_into(part)), "{line}\nmust answer {part}: {answer}");
     }
     answer
 }
@@ -62,26 +87,22 @@ async fn every_curl_line_gives_the_documented_answer() {
     let ports = server.settings.ports();
     let lines = curl_lines();
     assert_eq!(lines.len(), DOCUMENTED.len(), "each curl line of the README has its answer here: {lines:#?}");
-    let mut ticket = String::new();
+    let mut taken = Taken::default();
     // Long polls and streams stay open while the reader goes on in another terminal.
     let mut in_the_background = Vec::new();
     for (line, (part, ..)) in lines.iter().zip(DOCUMENTED) {
         assert!(line.contains(part), "another order than documented here: {line}");
-        let child = start(line, ports, &ticket);
+        let child = start(line, ports, &taken);
         if line.contains("wait=10") || line.contains("/events") {
             in_the_background.push((line, child));
             continue;
         }
-        let answer = assert_documented(line, child, &ticket);
-        if ticket.is_empty()
-            && let Some((_, after)) = answer.split_once("\"ticket\":\"")
-        {
-            after.split('"').next().unwrap().clone_into(&mut ticket);
-            assert_eq!(ticket.len(), 26);
-        }
+        let answer = assert_documented(line, child, &taken);
+        taken.take_from(&answer);
     }
+    assert_eq!((taken.ticket.len(), taken.receipt.is_empty()), (26, false));
     for (line, child) in in_the_background {
-        assert_documented(line, child, &ticket);
+        assert_documented(line, child, &taken);
     }
     server.shop.audit("phone").await;
 }
