@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Child, Command, Stdio};
-use tidegate_tests::{Server, workspace_dir};
+use tidegate_tests::{Server, eventually, workspace_dir};
 
 /// What a curl line must answer: by what the line holds, in the order of the README.
 const DOCUMENTED: &[(&str, u16, &[&str])] = &[
@@ -16,11 +16,7 @@ const DOCUMENTED: &[(&str, u16, &[&str])] = &[
     ("'Idempotency-Key: a-1'", 202, &["$TICKET"]),
     ("'Idempotency-Key: a-2'", 409, &["limit-reached", "$TICKET"]),
     ("/v1/tickets/$TICKET?wait=10", 200, &["$TICKET"]),
-    (
-        "/v1/tickets/$TICKET/events",
-        200,
-        &["event: ticket", "id: 1", "\"awaiting_payment\"", "id: 3", "\"paid\""],
-    ),
+    ("/v1/tickets/$TICKET/events", 200, &["event: ticket", "id: 1", "\"queued\"", "id: 3", "\"paid\""]),
     ("/order-workers/receive", 200, &["$TICKET", "\"receipt\"", "\"buyer\":\"alice\""]),
     ("/v1/tickets/$TICKET/created", 200, &["\"awaiting_payment\"", "\"order_id\":\"row-1\""]),
     ("/order-workers/ack", 200, &["$RECEIPT", "\"ok\":true"]),
@@ -59,20 +55,34 @@ impl Taken {
     }
 }
 
-fn start(line: &str, ports: [u16; 2], taken: &Taken) -> Child {
+/// A line that runs; what it prints goes to `output`, so that others can see how far it is.
+struct Running {
+    child: Child,
+    output: tempfile::NamedTempFile,
+}
+
+impl Running {
+    fn printed(&self) -> String {
+        std::fs::read_to_string(self.output.path()).unwrap()
+    }
+}
+
+fn start(line: &str, ports: [u16; 2], taken: &Taken) -> Running {
     let line = line
         .replace("localhost:8080", &format!("127.0.0.1:{}", ports[0]))
         .replace("localhost:8081", &format!("127.0.0.1:{}", ports[1]));
     let command = format!("{line} --max-time 25 -w '\\n%{{http_code}}'");
     let mut shell = Command::new("sh");
     shell.args(["-c", &command]).env("TICKET", &taken.ticket).env("RECEIPT", &taken.receipt);
-    shell.stdout(Stdio::piped()).spawn().unwrap()
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let child = shell.stdout(Stdio::from(output.reopen().unwrap())).spawn().unwrap();
+    Running { child, output }
 }
 
-fn assert_documented(line: &str, child: Child, taken: &Taken) -> String {
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{line}: {output:?} (is curl installed? `make test` installs it)");
-    let answer = String::from_utf8(output.stdout).unwrap();
+fn assert_documented(line: &str, mut running: Running, taken: &Taken) -> String {
+    let ended = running.child.wait().unwrap();
+    assert!(ended.success(), "{line}: {ended} (is curl installed? `make test` installs it)");
+    let answer = running.printed();
     let (_, status, parts) = DOCUMENTED.iter().find(|(part, ..)| line.contains(part)).unwrap();
     assert!(answer.ends_with(&format!("\n{status}")), "{line}\nmust answer {status}: {answer}");
     for part in *parts {
@@ -92,17 +102,21 @@ async fn every_curl_line_gives_the_documented_answer() {
     let mut in_the_background = Vec::new();
     for (line, (part, ..)) in lines.iter().zip(DOCUMENTED) {
         assert!(line.contains(part), "another order than documented here: {line}");
-        let child = start(line, ports, &taken);
+        let running = start(line, ports, &taken);
+        if line.contains("/events") {
+            let connected = async || running.printed().contains("\n\n").then_some(());
+            eventually("the stream tells the present state", connected).await;
+        }
         if line.contains("wait=10") || line.contains("/events") {
-            in_the_background.push((line, child));
+            in_the_background.push((line, running));
             continue;
         }
-        let answer = assert_documented(line, child, &taken);
+        let answer = assert_documented(line, running, &taken);
         taken.take_from(&answer);
     }
     assert_eq!((taken.ticket.len(), taken.receipt.is_empty()), (26, false));
-    for (line, child) in in_the_background {
-        assert_documented(line, child, &taken);
+    for (line, running) in in_the_background {
+        assert_documented(line, running, &taken);
     }
     server.shop.audit("phone").await;
 }
