@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tidegate_queue::Position;
 use tidegate_queue::log::{CommitLog, LogOptions, LogReader, OpenError, salvage, verify};
 use tidegate_queue::storage::{FaultyStorage, PowerLoss};
 
@@ -179,6 +180,72 @@ fn fm29_a_flipped_bit_in_the_middle_is_refused_by_file_and_byte_and_salvage_lose
         drop(log);
         assert!(verify(dir.path()).unwrap().is_sound());
     }
+}
+
+/// Three boots of twenty records each; answers where the records' frames begin.
+fn make_three_boots(dir: &Path) -> Vec<u64> {
+    for boot in 0..3 {
+        let log = open_dir(dir).unwrap();
+        for number in boot * 20..(boot + 1) * 20 {
+            append_durably(&log, &[number]).unwrap();
+        }
+        log.close().unwrap();
+    }
+    let reader = LogReader::open(dir).unwrap();
+    reader.records().map(|record| record.unwrap().position().0 - 64).collect()
+}
+
+#[test]
+fn fm29_one_salvage_of_a_log_of_many_boots_loses_the_damaged_frames_alone() {
+    let source = tempfile::tempdir().unwrap();
+    let frames = make_three_boots(source.path());
+    assert_eq!(frames.len(), 60);
+    let places: [&[usize]; 7] = [&[5], &[0], &[19], &[20], &[30], &[5, 12], &[5, 30, 50]];
+    for hit in places {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(source.path(), dir.path());
+        for frame in hit.iter().map(|number| frames[*number]) {
+            let base = frame / SEGMENT * SEGMENT;
+            flip(&segment(dir.path(), base), frame - base + 64 + 80, 3);
+        }
+        let damaged = verify(dir.path()).unwrap();
+        assert_eq!(damaged.damages.len(), hit.len(), "{hit:?}: {damaged}");
+        assert!(damaged.to_string().contains("damaged: the next start refuses"), "{damaged}");
+        assert!(!damaged.to_string().contains("not closed"), "{damaged}");
+        let lost = salvage(dir.path()).unwrap();
+        assert_eq!(lost.len(), hit.len(), "{hit:?}");
+        let report = verify(dir.path()).unwrap();
+        assert!(report.is_sound(), "{hit:?}: {report}");
+        assert_eq!(report.records, 60 - hit.len() as u64, "{hit:?}: {report}");
+        let inside = |part: &std::ops::Range<Position>| {
+            lost.iter().any(|range| range.start <= part.start && part.end <= range.end)
+        };
+        assert!(report.given_up.iter().all(inside), "{hit:?}: {report}");
+        assert!(lost.iter().all(|range| report.given_up.iter().any(|part| part.start == range.start)));
+        assert!(report.to_string().contains("given up"), "{report}");
+        assert_eq!(salvage(dir.path()).unwrap(), [], "{hit:?}: nothing is left to give up");
+        let log = open_dir(dir.path()).unwrap();
+        let kept = (0..60).filter(|number| !hit.contains(&(*number as usize)));
+        assert!(numbers(&log).into_iter().eq(kept), "{hit:?}: {:?}", numbers(&log));
+    }
+}
+
+#[test]
+fn damage_at_the_logs_start_and_right_after_a_skip_frame_is_seen() {
+    // Neither frame's link to the one before it is compared; that must not let a reader pass over it.
+    let dir = tempfile::tempdir().unwrap();
+    let frames = make_three_boots(dir.path());
+    for (round, number) in [0, 1, 30, 31].into_iter().enumerate() {
+        let base = frames[number] / SEGMENT * SEGMENT;
+        flip(&segment(dir.path(), base), frames[number] - base + 64 + 80, 3);
+        assert!(matches!(open_dir(dir.path()), Err(OpenError::Corrupt { .. })), "{number}");
+        let lost = salvage(dir.path()).unwrap();
+        assert_eq!((lost.len(), lost[0].start.0), (1, frames[number]), "{number}");
+        let report = verify(dir.path()).unwrap();
+        assert!(report.is_sound() && report.records == 59 - round as u64, "{number}: {report}");
+    }
+    let kept = (0..60).filter(|number| ![0, 1, 30, 31].contains(number));
+    assert!(numbers(&open_dir(dir.path()).unwrap()).into_iter().eq(kept));
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
     let clean = old.clean && end == old.durable && found.damages.is_empty();
     if !clean {
         for damage in &found.damages {
-            bridge(storage, &loaded, old.log_id, damage, found.epoch).map_err(at(Path::new(DIR)))?;
+            bridge(storage, &loaded, old.log_id, damage).map_err(at(Path::new(DIR)))?;
         }
         for segment in &loaded {
             let path = Segment::path_of(segment.base);
@@ -234,13 +234,7 @@ fn clear(segment: &Segment, end: u64) -> io::Result<()> {
 }
 
 /// Covers a damaged range with skip frames, after saving its bytes beside the log.
-fn bridge(
-    storage: &dyn Storage,
-    segments: &[Arc<Segment>],
-    log_id: u64,
-    damage: &Damage,
-    epoch: u64,
-) -> io::Result<()> {
+fn bridge(storage: &dyn Storage, segments: &[Arc<Segment>], log_id: u64, damage: &Damage) -> io::Result<()> {
     let (from, to) = (damage.from.0, damage.to.0);
     let mut prev_end = from;
     for segment in segments.iter().filter(|segment| segment.base < to && from < segment.end()) {
@@ -259,7 +253,8 @@ fn bridge(
             base: start,
             prev_end,
             durable: 0,
-            epoch,
+            // A newer one would cut off the sound frames after it that are older.
+            epoch: damage.epoch,
         };
         let mut head = [0; FRAME_HEADER];
         header.encode(log_id, &mut head);

@@ -6,6 +6,7 @@ use super::frame::{FORMAT_VERSION, FRAME_HEADER, FRAME_MAGIC, Found, FrameHeader
 use super::record::{self, RecordView};
 use super::segment::Segment;
 use crate::Position;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct Damage {
     pub file: PathBuf,
     /// Byte of that file.
     pub offset: u64,
+    /// Boot epoch of the sound frame before it, 0 at the start of the log.
+    pub epoch: u64,
 }
 
 /// The result of reading a whole log.
@@ -34,6 +37,8 @@ pub(super) struct Survey {
     pub(super) frames: u64,
     pub(super) records: u64,
     pub(super) damages: Vec<Damage>,
+    /// What skip frames cover, headers included.
+    pub(super) given_up: Vec<Range<Position>>,
 }
 
 impl Survey {
@@ -56,7 +61,8 @@ pub(super) fn survey(
     root: &Path,
 ) -> Result<Survey, OpenError> {
     let Some(first) = segments.first() else {
-        return Ok(Survey { end: 0, known: 0, epoch: 0, frames: 0, records: 0, damages: Vec::new() });
+        let (damages, given_up) = (Vec::new(), Vec::new());
+        return Ok(Survey { end: 0, known: 0, epoch: 0, frames: 0, records: 0, damages, given_up });
     };
     let mut chain = Chain {
         segments,
@@ -69,6 +75,7 @@ pub(super) fn survey(
         known: durable,
         frames: 0,
         records: 0,
+        given_up: Vec::new(),
     };
     let mut damages = Vec::new();
     chain.advance()?;
@@ -83,6 +90,7 @@ pub(super) fn survey(
     while chain.end < chain.known {
         let from = chain.end;
         let (file, offset) = chain.place_of_damage();
+        let epoch = chain.epoch;
         match chain.search(from + 1)? {
             Some((segment, header)) if header.base <= chain.known => chain.jump(segment, header.base),
             _ => {
@@ -91,11 +99,11 @@ pub(super) fn survey(
                 chain.jump(segment, known);
             }
         }
-        damages.push(Damage { from: Position(from), to: Position(chain.end), file, offset });
+        damages.push(Damage { from: Position(from), to: Position(chain.end), file, offset, epoch });
         chain.advance()?;
     }
-    let Chain { end, known, epoch, frames, records, .. } = chain;
-    Ok(Survey { end, known, epoch, frames, records, damages })
+    let Chain { end, known, epoch, frames, records, given_up, .. } = chain;
+    Ok(Survey { end, known, epoch, frames, records, damages, given_up })
 }
 
 /// Frames followed one by one.
@@ -113,6 +121,7 @@ struct Chain<'a> {
     known: u64,
     frames: u64,
     records: u64,
+    given_up: Vec<Range<Position>>,
 }
 
 impl Chain<'_> {
@@ -126,6 +135,9 @@ impl Chain<'_> {
             self.known = self.known.max(header.durable);
             self.frames += 1;
             self.records += u64::from(header.records);
+            if header.kind == FrameKind::Skip {
+                self.given_up.push(Position(header.base)..Position(header.end()));
+            }
         }
         Ok(())
     }
@@ -133,16 +145,18 @@ impl Chain<'_> {
     /// The frame that follows `end`: right there, or first in the next segment.
     fn next(&self) -> Result<Option<(usize, FrameHeader)>, OpenError> {
         if let Some(header) = self.sound_frame(self.segment, self.end)? {
-            return Ok(Some((self.segment, header)).filter(|_| self.follows(&header)));
+            let follows = !self.linked || header.prev_end == self.end;
+            return Ok((follows && header.epoch >= self.epoch).then_some((self.segment, header)));
         }
         let next = self.segment + 1;
         let Some(segment) = self.segments.get(next) else { return Ok(None) };
+        // Without a link, a rest in which a frame fits may be a damaged frame.
+        let is_full = self.end + FRAME_HEADER as u64 > self.segments[self.segment].end();
+        let follows = |header: &FrameHeader| {
+            (header.prev_end == self.end || !self.linked && is_full) && header.epoch >= self.epoch
+        };
         let header = self.sound_frame(next, segment.start())?;
-        Ok(header.filter(|header| self.follows(header)).map(|header| (next, header)))
-    }
-
-    fn follows(&self, header: &FrameHeader) -> bool {
-        (!self.linked || header.prev_end == self.end) && header.epoch >= self.epoch
+        Ok(header.filter(follows).map(|header| (next, header)))
     }
 
     /// A frame at exactly this place, all of it sound.

@@ -42,6 +42,9 @@ pub struct VerifyReport {
     pub torn_tail: bool,
     /// Ranges below `durable` that do not read back.
     pub damages: Vec<Damage>,
+    /// Ranges that a salvage gave up, oldest first; what stood in them is missing from the records. One that
+    /// reaches over a segment's end is here as one range for each segment.
+    pub given_up: Vec<Range<Position>>,
 }
 
 impl VerifyReport {
@@ -57,15 +60,22 @@ impl fmt::Display for VerifyReport {
         writeln!(f, "frames     {}", self.frames)?;
         writeln!(f, "records    {}", self.records)?;
         writeln!(f, "positions  {} to {}, known durable to {}", self.start, self.end, self.durable)?;
-        let closed = if self.clean { "closed properly" } else { "not closed: the next start recovers" };
+        let closed = match (self.is_sound(), self.clean) {
+            (false, _) => "damaged: the next start refuses",
+            (true, true) => "closed properly",
+            (true, false) => "not closed: the next start recovers",
+        };
         writeln!(f, "last boot  {} ({closed})", self.epoch)?;
         if self.torn_tail {
             writeln!(f, "tail       a write was cut off at {}; nobody was told of it", self.end)?;
         }
+        for Range { start, end } in &self.given_up {
+            writeln!(f, "given up   {start} to {end}: by a salvage; what stood there is missing")?;
+        }
         if self.damages.is_empty() {
             return write!(f, "sound");
         }
-        for Damage { from, to, file, offset } in &self.damages {
+        for Damage { from, to, file, offset, .. } in &self.damages {
             writeln!(f, "DAMAGED    {from} to {to}: {} at byte {offset}", file.display())?;
         }
         write!(f, "DAMAGED in {} places; `--salvage` goes on without them", self.damages.len())
@@ -111,6 +121,7 @@ impl LogReader {
             clean: found.clean && surveyed.end == found.durable && surveyed.damages.is_empty(),
             torn_tail: surveyed.has_torn_tail(&list),
             damages: surveyed.damages,
+            given_up: surveyed.given_up,
         };
         let segments = Segments::new(storage.root().to_owned(), found.log_id, list);
         Ok(Self { segments, report, _lock: lock })
