@@ -120,6 +120,10 @@ async fn retry_after_beyond_the_bound_on_time_ends_the_call_at_once() {
     .await;
     let error = within("audit", client(&server).audit()).await.unwrap_err();
     assert_eq!(error.status(), Some(429));
+    assert!(
+        error.to_string().ends_with("refused: overloaded (429) t"),
+        "without a detail, the title: {error}"
+    );
     assert_eq!(server.seen().len(), 1);
 }
 
@@ -178,6 +182,7 @@ async fn refused_connections_are_told_apart_from_lost_answers() {
     let client = Client::builder(&url).retry(quick()).build().unwrap();
     let error = within("paid", client.paid("T", "p")).await.unwrap_err();
     assert!(matches!(error, ClientError::Unavailable { refused: true, attempts: 4, .. }), "{error:?}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
 }
 
 #[tokio::test]

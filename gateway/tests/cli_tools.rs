@@ -60,8 +60,14 @@ fn an_audit_of_a_damaged_log_says_no() {
     }
     let (code, out, err) = run(&["log", "verify"], &data, &["--salvage"]);
     assert_eq!(code, 0, "{out} {err}");
-    assert!(out.contains("given up: positions "), "{out}");
+    assert!(out.contains("given up: positions ") && out.contains("may be sold again"), "{out}");
+    assert!(std::fs::read_dir(data.join("salvage")).unwrap().count() > 0);
     assert_eq!(run(&["log", "verify"], &data, &[]).0, 0);
+    // The rejection of the lost order does not fold any more.
+    let (code, _, err) = run(&["audit"], &data, &[]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.starts_with("warning: a salvage gave up 1 part(s)"), "{err}");
+    assert!(err.contains("restore a copy of the data folder"), "{err}");
 }
 
 #[test]
@@ -169,6 +175,7 @@ fn sales_are_run_from_the_command_line() {
     assert!(out.contains("open") && out.contains("phone"), "{out}");
     gateway.win("s", "alice");
     assert_eq!(sale(&["restock", "s", "--id", "r1", "--quantity", "2"]).0, 0);
+    assert_eq!(sale(&["restock", "s", "--id", "r1", "--units", "2"]).0, 0);
     let (_, out, _) = sale(&["show", "s", "--json"]);
     let shown: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&shown["restocked"], &shown["available"], &shown["held"]), (&json!(2), &json!(4), &json!(1)));
@@ -184,6 +191,7 @@ fn sales_are_run_from_the_command_line() {
     assert!(err.contains("stock-already-set"), "{err}");
     let (code, _, err) = sale(&["show", "none"]);
     assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+    assert_eq!(sale(&["audit", "none"]), (1, String::new(), err));
     let (code, _, err) = sale(&["open", "none"]);
     assert_eq!(code, 1);
     assert!(err.contains("sale-not-found"), "{err}");
@@ -193,7 +201,7 @@ fn sales_are_run_from_the_command_line() {
 fn a_gateway_that_is_not_there_and_a_wrong_token_are_told_apart() {
     let (code, _, err) = tidegate(&["sale", "list", "--inner", "http://127.0.0.1:9"]);
     assert_eq!(code, 3, "{err}");
-    assert!(err.contains("not reachable"), "{err}");
+    assert!(err.contains("not reachable") && err.contains("Connection refused"), "{err}");
     let gateway = start("[inner]\nworker_token = \"w\"\nadmin_token = \"a\"\n");
     let inner = format!("http://{}", gateway.inner);
     let (code, _, err) = tidegate(&["sale", "list", "--inner", &inner]);

@@ -10,7 +10,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum ClientError {
     /// The gateway refused.
-    #[error("{method} {path} refused: {} ({}) {}", .problem.kind, .problem.status, .problem.detail)]
+    #[error("{method} {path} refused: {} ({}) {}", .problem.kind, .problem.status, words(.problem))]
     Problem {
         /// Method of the request.
         method: &'static str,
@@ -33,7 +33,8 @@ pub enum ClientError {
     },
     /// No connection, or it broke before the answer was whole. Unless `refused`, the call may have taken effect.
     #[error(
-        "{method} {path}: gateway not reachable after {attempts} attempts: {source}; is it running at this address?"
+        "{method} {path}: gateway not reachable after {attempts} attempts: {}; is it running at this address?",
+        cause(.source.as_ref())
     )]
     Unavailable {
         /// Method of the request.
@@ -89,6 +90,20 @@ pub enum ClientError {
         /// What is wrong with it.
         source: Source,
     },
+}
+
+/// What the gateway said in words: the detail, or what is true of every refusal of this kind.
+fn words<'p>(problem: &'p Problem<'_>) -> &'p str {
+    if problem.detail.is_empty() { &problem.title } else { &problem.detail }
+}
+
+/// The innermost cause: the outer ones say no more than that connecting failed.
+fn cause<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e dyn std::error::Error {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 impl ClientError {

@@ -42,6 +42,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "the log is damaged; the ledger is not rebuilt from a part of it".to_owned(),
         ));
     }
+    let given_up = &reader.report().given_up;
+    if let (Some(first), Some(last)) = (given_up.first(), given_up.last()) {
+        // On standard error: it is true of the JSON too, and of a ledger that cannot be rebuilt.
+        eprintln!(
+            "warning: a salvage gave up {} part(s) of this log, between positions {} and {}; orders in them are \
+             missing here; `tidegate log verify` lists the parts",
+            given_up.len(),
+            first.start,
+            last.end
+        );
+    }
     let kept = reader.report().start..reader.report().end;
     let rebuilt = rebuild(&args.data, &ReadOnly, kept, |from| {
         let wanted = move |record: &Result<tidegate_queue::log::Record, ReadError>| {

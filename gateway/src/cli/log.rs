@@ -46,7 +46,11 @@ struct Verify {
     /// Data folder of a gateway that is stopped, or a copy of one
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Give the damaged parts up, so that the gateway starts again; they are kept in DIR/salvage
+    /// Give the damaged parts up: orders in them are lost, and their units may be sold again
+    ///
+    /// The log is without the damaged parts from then on; their bytes are kept in DIR/salvage. Where later records
+    /// depend on a lost one, the gateway still refuses to start, and a copy of the data folder must be restored:
+    /// so make a copy first, and see with `tidegate audit` afterwards.
     #[arg(long)]
     salvage: bool,
 }
@@ -89,6 +93,13 @@ fn give_up_damage(data: &Path) -> Result<(), Failure> {
     }
     for range in &lost {
         println!("given up: positions {} to {}", range.start, range.end);
+    }
+    if !lost.is_empty() {
+        println!(
+            "orders in them are lost and their units may be sold again; their bytes are kept in {}; `tidegate audit` \
+             tells whether the ledger can be rebuilt without them",
+            data.join("salvage").display()
+        );
     }
     check(data)
 }

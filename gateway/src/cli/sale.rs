@@ -4,7 +4,7 @@ use super::{Failure, audit, table};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use tidegate_client::wire::{PutSale, Sale, SaleState};
+use tidegate_client::wire::{ProblemType, PutSale, Sale, SaleState};
 use tidegate_client::{Client, ClientError, RetryPolicy};
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ enum Command {
         #[arg(long, value_name = "RESTOCK_ID")]
         id: String,
         /// Units
-        #[arg(long)]
+        #[arg(long, visible_alias = "units")]
         quantity: u64,
     },
     /// Recount the tickets; exit code 1 when an identity does not hold
@@ -144,7 +144,7 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
         }
         Command::Show { sale } => {
             let found = client.sale(sale).await?;
-            let found = found.ok_or_else(|| Failure::No(format!("no sale \"{sale}\" at {}", args.inner)))?;
+            let found = found.ok_or_else(|| no_sale(args, sale))?;
             print_sale(args, &found)
         }
         Command::Create(create) => {
@@ -160,11 +160,18 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
             print_sale(args, &client.restock(sale, id, *quantity).await?)
         }
         Command::Audit { sale: Some(sale) } => {
-            let audit = client.audit_sale(sale).await?;
+            let audit = client.audit_sale(sale).await.map_err(|error| match error.problem_type() {
+                Some(ProblemType::SaleNotFound) => no_sale(args, sale),
+                _ => error.into(),
+            })?;
             audit::print(std::slice::from_ref(&audit), args.json)
         }
         Command::Audit { sale: None } => audit::print(&client.audit().await?.sales, args.json),
     }
+}
+
+fn no_sale(args: &Args, sale: &str) -> Failure {
+    Failure::No(format!("no sale \"{sale}\" at {}", args.inner))
 }
 
 impl Create {

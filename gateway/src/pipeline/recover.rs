@@ -17,7 +17,10 @@ const SNAPSHOTS: &str = "ledger";
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The log does not fold.
-    #[error("the ledger cannot be rebuilt from the log: {0}")]
+    #[error(
+        "the ledger cannot be rebuilt from the log: {0}; restore a copy of the data folder; `tidegate log dump` lists \
+         the orders that are readable"
+    )]
     Fold(#[from] FoldFailure),
     /// The log has lost its beginning, and no snapshot makes up for it.
     #[error(
