@@ -1,6 +1,5 @@
 //! `[identity]`: three modes over one set of keys.
 
-use super::problem::Place;
 use super::reader::Section;
 use super::types::{Identity, Jwt};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
@@ -52,7 +51,8 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Identity {
                 None => {
                     let help = "name the file with the key: the secret for HS…, else the public key as PEM";
                     let message = "is missing while mode is \"jwt\"";
-                    section.problem(Place::Whole, "jwt_key_file", message, Some(help.to_owned()));
+                    let place = section.place();
+                    section.problem(place, "jwt_key_file", message, Some(help.to_owned()));
                     None
                 }
                 Some((path, place)) => read_key(&path, algorithm)

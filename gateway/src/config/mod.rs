@@ -62,22 +62,20 @@ impl Config {
         let (document, errors) = DeTable::parse_recoverable(text);
         let overrides = reader::Overrides::new(env);
         let mut reader = reader::Reader::new(path, text, &overrides);
-        for error in &errors {
+        if let Some(error) = errors.first() {
+            // The parser guesses how it goes on after the first; what it finds then is noise.
             let place = reader.place(&error.span().unwrap_or(0..0));
-            let message = format!("this is no TOML: {}", error.message());
+            let message = format!("this is no TOML: {}", problem::distinct_alternatives(error.message()));
             reader.problem(place, "", message, None);
         }
         let mut root = reader.root(document.get_ref());
         let config = sections::root(&mut root);
         root.finish();
         reader.finish();
-        // What was made of a broken line says nothing more than that it is broken.
-        let broken: Vec<Place> = reader.problems[..errors.len()].iter().map(|p| p.place.clone()).collect();
-        let mut at = 0;
-        reader.problems.retain(|problem| {
-            at += 1;
-            at <= errors.len() || !broken.iter().any(|place| place.same_line(&problem.place))
-        });
+        if !errors.is_empty() {
+            // What was made of a broken text says nothing more than that it is broken.
+            reader.problems.truncate(1);
+        }
         let keys = std::mem::take(&mut reader.keys);
         let mut problems = std::mem::take(&mut reader.problems);
         problems.sort_by_key(|problem| match &problem.place {

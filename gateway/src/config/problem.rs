@@ -21,12 +21,6 @@ pub enum Place {
     Whole,
 }
 
-impl Place {
-    pub(super) fn same_line(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::File { line, .. }, Self::File { line: other, .. }) if line == other)
-    }
-}
-
 /// One thing that must be changed before the gateway starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
@@ -56,6 +50,18 @@ impl fmt::Display for ConfigProblem {
         }
         Ok(())
     }
+}
+
+/// The TOML parser's message with each of its alternatives ("expected `a`, `b`, `a`") once.
+pub(super) fn distinct_alternatives(message: &str) -> String {
+    let Some((before, list)) = message.split_once("expected ") else { return message.to_owned() };
+    let mut seen: Vec<&str> = Vec::new();
+    for alternative in list.split(", ") {
+        if !seen.contains(&alternative) {
+            seen.push(alternative);
+        }
+    }
+    format!("{before}expected {}", seen.join(", "))
 }
 
 /// The known name nearest to a mistyped one, when it is near enough to be what was meant.

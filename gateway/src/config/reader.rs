@@ -49,6 +49,8 @@ pub(super) struct Section<'r, 'a> {
     reader: &'r mut Reader<'a>,
     path: String,
     table: Option<&'a DeTable<'a>>,
+    /// Where the table begins, when it is written.
+    place: Place,
     known: Vec<&'static str>,
     env: bool,
 }
@@ -67,7 +69,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn root<'r>(&'r mut self, table: &'a DeTable<'a>) -> Section<'r, 'a> {
-        Section { reader: self, path: String::new(), table: Some(table), known: Vec::new(), env: true }
+        let (path, place) = (String::new(), Place::Whole);
+        Section { reader: self, path, table: Some(table), place, known: Vec::new(), env: true }
     }
 
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
@@ -113,12 +116,14 @@ impl<'a> Section<'_, 'a> {
     pub(super) fn section(&mut self, key: &'static str) -> Section<'_, 'a> {
         self.known.push(key);
         let path = self.path_of(key);
+        let mut place = Place::Whole;
         let table = match self.table.and_then(|table| table.get(key)) {
             None => None,
             Some(value) => {
                 let table = value.get_ref().as_table();
+                place = self.reader.place(&value.span());
                 if table.is_none() {
-                    let place = self.reader.place(&value.span());
+                    let place = place.clone();
                     let found = value.get_ref().type_str();
                     let help = Some(format!("write [{path}] on a line of its own, then its keys"));
                     self.reader.problem(place, &path, format!("expected a table, found {found}"), help);
@@ -126,7 +131,7 @@ impl<'a> Section<'_, 'a> {
                 table
             }
         };
-        Section { reader: &mut *self.reader, path, table, known: Vec::new(), env: self.env }
+        Section { reader: &mut *self.reader, path, table, place, known: Vec::new(), env: self.env }
     }
 
     /// Notes a nested table that another function reads.
@@ -163,10 +168,12 @@ impl<'a> Section<'_, 'a> {
                 self.reader.problem(place, &path, format!("expected tables, found {found}"), help);
                 continue;
             };
+            let place = self.reader.place(&entry.span());
             let mut section = Section {
                 reader: &mut *self.reader,
                 path: path.clone(),
                 table: Some(table),
+                place,
                 known: Vec::new(),
                 env: false,
             };
@@ -200,6 +207,11 @@ impl<'a> Section<'_, 'a> {
             found = Some(Found { value: value.get_ref().clone(), raw: None, place });
         }
         found
+    }
+
+    /// Where this table begins, for a key that is missing in it.
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     /// Where a key stands, for a problem that shows only when other keys are known.
@@ -263,10 +275,14 @@ impl<'a> Section<'_, 'a> {
         unit: &str,
     ) -> Vec<u64> {
         let Some(found) = self.take(key, format!("{default:?}")) else { return default.to_vec() };
-        let Some(array) = found.value.as_array().filter(|array| !array.is_empty()) else {
+        let Some(array) = found.value.as_array() else {
             self.problem(found.place, key, "expected a list of whole numbers, such as [1000, 5000]", None);
             return default.to_vec();
         };
+        if array.is_empty() {
+            self.problem(found.place, key, "is empty; give at least one", None);
+            return default.to_vec();
+        }
         match array.iter().map(|value| number_of(value.get_ref(), &range, unit)).collect() {
             Ok(values) => values,
             Err(message) => {
@@ -380,10 +396,11 @@ impl<'a> Section<'_, 'a> {
 }
 
 fn number_of(value: &DeValue<'_>, range: &RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
-    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
     let Some(integer) = value.as_integer() else {
-        return Err(format!("expected a whole number{unit}, found {}", value.type_str()));
+        let of = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
+        return Err(format!("expected a whole number{of}, found {}", value.type_str()));
     };
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
     match u64::from_str_radix(integer.as_str(), integer.radix()) {
         Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(format!("{integer} is out of range, {} to {}{unit}", range.start(), range.end())),

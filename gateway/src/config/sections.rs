@@ -256,7 +256,8 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
         title: section.text_or("title", None).map(|(text, _)| text),
         stock: section.number_or("stock", None, 0..=UNITS_MAX, "units").unwrap_or_else(|| {
             if !section.has("stock") {
-                section.problem(Place::Whole, "stock", "is missing in a [[sale]]", None);
+                let place = section.place();
+                section.problem(place, "stock", "is missing in a [[sale]]", None);
             }
             0
         }),
@@ -288,7 +289,8 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
 fn required(section: &mut Section<'_, '_>, key: &'static str) -> (String, Place) {
     let found = section.text_or(key, None);
     if found.as_ref().is_none_or(|(text, _)| text.is_empty()) && (found.is_some() || !section.has(key)) {
-        section.problem(Place::Whole, key, "is missing in a [[sale]]", None);
+        let place = section.place();
+        section.problem(place, key, "is missing in a [[sale]]", None);
     }
     found.unwrap_or_else(|| (String::new(), Place::Whole))
 }

@@ -46,6 +46,24 @@ fn text_that_is_no_toml_is_told_with_its_line() {
 }
 
 #[test]
+fn broken_toml_is_told_once_and_nothing_is_made_of_the_rest() {
+    let problem = one("[listen\npublik = 1\n[data]\nflush = \"synk\"\n", &[]);
+    assert!(problem.starts_with("t.toml:1:") && problem.contains("this is no TOML: "), "{problem}");
+    let problem = one("[listen]\npublic = 127.0.0.1:80\ninner = @\n", &[]);
+    let alternatives: Vec<&str> = problem.split("expected ").nth(1).unwrap_or("").split(", ").collect();
+    let distinct: std::collections::HashSet<_> = alternatives.iter().collect();
+    assert_eq!(distinct.len(), alternatives.len(), "{problem}");
+}
+
+#[test]
+fn a_missing_key_is_told_with_the_line_of_its_table() {
+    let text = "\n[[sale]]\nid = \"a\"\nstock = 1\n";
+    assert_eq!(one(text, &[]), "t.toml:2:1: sale.item: is missing in a [[sale]]");
+    let problem = one("\n\n[identity]\nmode = \"jwt\"\n", &[]);
+    assert!(problem.starts_with("t.toml:3:1: identity.jwt_key_file: is missing"), "{problem}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let problems = Config::load(Some(Path::new("/nowhere/t.toml")), std::iter::empty()).unwrap_err();
     assert!(problems[0].to_string().starts_with("cannot read /nowhere/t.toml: "), "{}", problems[0]);
@@ -87,19 +105,21 @@ fn an_unknown_variable_is_a_problem_with_a_suggestion() {
 fn a_bad_value_in_the_environment_names_the_variable() {
     assert_eq!(
         one("", &[("TIDEGATE__QUEUE__LEASE_MS", "soon")]),
-        "TIDEGATE__QUEUE__LEASE_MS: queue.lease_ms: expected a whole number ms, found string"
+        "TIDEGATE__QUEUE__LEASE_MS: queue.lease_ms: expected a whole number of ms, found string"
     );
 }
 
 #[test]
 fn wrong_types_are_told() {
     assert!(
-        one("[listen]\nthreads = \"two\"", &[]).ends_with("expected a whole number threads, found string")
+        one("[listen]\nthreads = \"two\"", &[]).ends_with("expected a whole number of threads, found string")
     );
     assert!(one("[data]\ndir = 7", &[]).ends_with("data.dir: expected text in quotes, found integer"));
     assert!(one("listen = 7", &[]).contains("listen: expected a table, found integer"));
     assert!(one("[queue]\nretry_delays_ms = 5", &[]).contains("expected a list of whole numbers"));
-    assert!(one("[queue]\nretry_delays_ms = []", &[]).contains("expected a list of whole numbers"));
+    assert!(
+        one("[queue]\nretry_delays_ms = []", &[]).contains("retry_delays_ms: is empty; give at least one")
+    );
     assert!(one("[queue]\nretry_delays_ms = [1, -1]", &[]).contains("-1 is out of range"));
     assert!(one("[listen]\ninner = \"localhost\"", &[]).contains("expected an address and port"));
     assert!(
