@@ -12,6 +12,8 @@ use std::sync::atomic::Ordering;
 pub struct TopicStats {
     /// Name.
     pub topic: String,
+    /// How many queues it has.
+    pub queues: u32,
     /// Messages appended since start.
     pub appended: u64,
     /// Its groups.
@@ -82,6 +84,7 @@ impl Broker {
             .iter()
             .map(|topic| TopicStats {
                 topic: topic.name.to_string(),
+                queues: topic.queue_count(),
                 appended: topic.appended.load(Ordering::Relaxed),
                 groups: topic.groups().iter().map(|group| self.group_stats(topic, group, now_ms)).collect(),
             })

@@ -8,7 +8,7 @@ use tidegate_client::wire::{GroupStats, TopicList, TopicStats};
 pub(in crate::api) fn list_topics(core: &Core) -> Answer {
     let rates = &core.app.rates;
     let topics = core.app.queue.stats().into_iter().map(|topic| TopicStats {
-        queues: topic.groups.first().map_or(0, |group| group.queues.len() as u32),
+        queues: topic.queues,
         appended: topic.appended,
         in_per_second: rates.into_topic(&topic.topic),
         groups: topic

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn topic(appended: u64) -> TopicStats {
-        TopicStats { topic: "t".into(), appended, groups: Vec::new() }
+        TopicStats { topic: "t".into(), queues: 1, appended, groups: Vec::new() }
     }
 
     #[test]
