@@ -65,7 +65,7 @@ impl Config {
         if let Some(error) = errors.first() {
             // The parser guesses how it goes on after the first; what it finds then is noise.
             let place = reader.place(&error.span().unwrap_or(0..0));
-            let message = format!("this is no TOML: {}", problem::distinct_alternatives(error.message()));
+            let message = format!("this is no TOML: {}", error.message());
             reader.problem(place, "", message, None);
         }
         let mut root = reader.root(document.get_ref());

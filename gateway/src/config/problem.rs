@@ -52,18 +52,6 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// The TOML parser's message with each of its alternatives ("expected `a`, `b`, `a`") once.
-pub(super) fn distinct_alternatives(message: &str) -> String {
-    let Some((before, list)) = message.split_once("expected ") else { return message.to_owned() };
-    let mut seen: Vec<&str> = Vec::new();
-    for alternative in list.split(", ") {
-        if !seen.contains(&alternative) {
-            seen.push(alternative);
-        }
-    }
-    format!("{before}expected {}", seen.join(", "))
-}
-
 /// The known name nearest to a mistyped one, when it is near enough to be what was meant.
 pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     known

@@ -114,7 +114,10 @@ impl<'a> Reader<'a> {
 impl<'a> Section<'_, 'a> {
     /// A nested table; absent is as good as empty.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'_, 'a> {
-        self.known.push(key);
+        // Two functions may read parts of the same table.
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let path = self.path_of(key);
         let mut place = Place::Whole;
         let table = match self.table.and_then(|table| table.get(key)) {
