@@ -25,6 +25,8 @@ pub struct SettleQueue {
     pending: Mutex<VecDeque<(Lsn, TicketId)>>,
     newest: AtomicU64,
     wake: tokio::sync::Notify,
+    /// Held while settling: who returns from it finds all settled that was durable when it came.
+    turn: Mutex<()>,
 }
 
 impl SettleQueue {
@@ -91,6 +93,7 @@ pub(crate) fn settle_durable(app: &App) {
 }
 
 fn settle(app: &App, changed: &mut Vec<TicketId>) {
+    let _turn = app.settle.turn.lock();
     let durable = Lsn(app.queue.durable().0);
     app.settle.take_durable(durable, changed);
     for ticket in &*changed {

@@ -3,9 +3,10 @@
 
 use crate::api::tickets::ticket_object;
 use crate::http::{Answer, Refusal, answer, request};
+use crate::pipeline::settle_durable;
 use crate::state::Core;
 use http::StatusCode;
-use tidegate_client::wire::{CancelledRequest, CreatedRequest, PaidRequest, RejectedRequest, Ticket};
+use tidegate_client::wire::{CancelledRequest, CreatedRequest, PaidRequest, RejectedRequest};
 use tidegate_stock::{TicketId, TicketView, Transition, TransitionOutcome};
 
 /// Bytes of an order or payment id.
@@ -58,6 +59,10 @@ async fn propose(core: &Core, id: TicketId, transition: Transition<'_>) -> Resul
     match outcome {
         TransitionOutcome::Done(view) | TransitionOutcome::Repeat(view) => {
             durable(core, &view).await?;
+            if view.status.is_terminal() {
+                // A unit that came back is for sale once this is answered, not a moment later.
+                settle_durable(&core.app);
+            }
             Ok(answer::json(StatusCode::OK, &ticket_object(&view)))
         }
         TransitionOutcome::WrongState { ticket, refund_required } => {
@@ -78,27 +83,5 @@ async fn durable(core: &Core, view: &TicketView) -> Result<(), Refusal> {
 }
 
 fn wrong_state(view: &TicketView, refund_required: bool) -> Refusal {
-    Refusal::WrongState { ticket: Box::new(into_owned(ticket_object(view))), refund_required }
-}
-
-fn into_owned(ticket: Ticket<'_>) -> Ticket<'static> {
-    let own = |text: std::borrow::Cow<'_, str>| std::borrow::Cow::Owned(text.into_owned());
-    Ticket {
-        ticket: own(ticket.ticket),
-        sale: own(ticket.sale),
-        item: own(ticket.item),
-        buyer: own(ticket.buyer),
-        quantity: ticket.quantity,
-        status: ticket.status,
-        version: ticket.version,
-        won_at_ms: ticket.won_at_ms,
-        deadline_ms: ticket.deadline_ms,
-        updated_at_ms: ticket.updated_at_ms,
-        position: ticket.position,
-        estimated_wait_ms: ticket.estimated_wait_ms,
-        order_id: ticket.order_id.map(own),
-        pay_by_ms: ticket.pay_by_ms,
-        payment_id: ticket.payment_id.map(own),
-        reason: ticket.reason.map(own),
-    }
+    Refusal::WrongState { ticket: Box::new(ticket_object(view).into_owned()), refund_required }
 }
