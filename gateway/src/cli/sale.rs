@@ -95,7 +95,7 @@ struct Create {
     /// A created order that is not paid expires after
     #[arg(long, default_value_t = 900_000)]
     pay_window_ms: u64,
-    /// Share of the token queue, against other sales
+    /// Share of the token queue, against other sales; kept, without effect in this version
     #[arg(long, default_value_t = 1)]
     weight: u32,
     /// Sales of one group share the per-buyer limit
