@@ -5,6 +5,7 @@
 //! window.rs    when a sale is open
 //! record.rs    what goes into the journal, and the `Journal` trait
 //! embedded/    the ledger in memory, folded from its journal
+//! redis/       the ledger in Redis, shared by several gateways
 //! testing.rs   a journal in memory with a durable position set by hand (feature `testing`)
 //! defects.rs   deliberate defects for the load test's verdict (feature `defects`)
 //! ```
@@ -13,6 +14,7 @@
 mod defects;
 pub mod embedded;
 pub mod record;
+pub mod redis;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;
