@@ -1,11 +1,11 @@
-//! Admin API: sales, audit, figures, dead letters, health.
+//! Admin API: sales, audit, figures, dead letters, gateways, health.
 
 use super::transport::{Call, segment};
 use super::worker::group_path;
 use super::{Client, ClientError};
 use crate::wire::{
-    Audit, AuditReport, Message, PutSale, ReceiveAnswer, RedriveAnswer, RedriveRequest, RedriveResult,
-    Restock, Sale, SaleList, TopicList, TopicStats,
+    Audit, AuditReport, Gateway, Gateways, Message, PutSale, ReceiveAnswer, RedriveAnswer, RedriveRequest,
+    RedriveResult, Restock, Sale, SaleList, TopicList, TopicStats,
 };
 use http::StatusCode;
 
@@ -87,6 +87,12 @@ impl Client {
             Call::post(group_path(topic, group, "/dead-letters/redrive")).json(&RedriveRequest { ids });
         let answer: RedriveAnswer = self.shared.call(call).await?;
         Ok(answer.results)
+    }
+
+    /// The gateways that live, as this one knows them; it is among them. Reads only.
+    pub async fn gateways(&self) -> Result<Vec<Gateway>, ClientError> {
+        let list: Gateways = self.shared.call(Call::get("/v1/gateways".to_owned())).await?;
+        Ok(list.gateways)
     }
 
     /// True when the process answers. `Err` only when it cannot be reached.

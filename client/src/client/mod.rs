@@ -5,7 +5,7 @@
 //! transport.rs   one call: attempts, retries, Retry-After, bounded answers
 //! retry.rs       back-off with full jitter
 //! worker.rs      receive, ack, publish, ticket transitions, topics
-//! admin.rs       sales, audit, figures, dead letters, health
+//! admin.rs       sales, audit, figures, dead letters, gateways, health
 //! error.rs       what can go wrong
 //! ```
 //!

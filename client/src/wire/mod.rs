@@ -10,6 +10,7 @@
 //! body.rs        JSON payloads as they are, bytes as `{"base64":…}`
 //! lease.rs       receive, ack, nack, extend
 //! topic.rs       topics, groups, their figures, dead letters, offsets
+//! gateway.rs     the gateways of a fleet
 //! problem.rs     RFC 9457 problem documents
 //! ```
 //!
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 
 mod audit;
 mod body;
+mod gateway;
 mod lease;
 mod message;
 mod order;
@@ -31,6 +33,7 @@ mod topic;
 
 pub use audit::{Audit, AuditReport, Identity};
 pub use body::{BodyError, decode_bytes, encode_bytes, json_or_bytes, parse_raw};
+pub use gateway::{Gateway, Gateways};
 pub use lease::{
     AckRequest, ExtendRequest, LeaseAnswer, LeaseResult, NackRequest, ReceiveAnswer, ReceiveRequest,
 };

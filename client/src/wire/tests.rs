@@ -146,3 +146,25 @@ fn defaults_of_the_interface_hold() {
     assert_eq!(receive, ReceiveRequest::default());
     assert_eq!((receive.max, receive.wait_ms, receive.lease_ms), (32, 15_000, 30_000));
 }
+
+#[test]
+fn gateway_tells_what_it_knows_and_older_lists_are_read() {
+    let older = r#"{"gateways":[{"this":true,"version":"0.1.0","ready":true,"started_at_ms":5,"now_ms":9,"sales":2,"live_tickets":3,"connections":4}]}"#;
+    let list: Gateways = serde_json::from_str(older).unwrap();
+    assert_eq!((list.gateways[0].inner.as_deref(), list.gateways[0].now_ms), (None, Some(9)));
+    let other = Gateway {
+        gateway: "g2".into(),
+        inner: Some("http://10.0.0.2:8081".into()),
+        version: "0.1.0".into(),
+        ready: true,
+        started_at_ms: 5,
+        seen_ms_ago: 40,
+        ..Gateway::default()
+    };
+    let text = serde_json::to_string(&other).unwrap();
+    assert_eq!(
+        text,
+        r#"{"gateway":"g2","inner":"http://10.0.0.2:8081","this":false,"version":"0.1.0","ready":true,"started_at_ms":5,"seen_ms_ago":40}"#
+    );
+    assert_eq!(serde_json::from_str::<Gateway>(&text).unwrap(), other);
+}
