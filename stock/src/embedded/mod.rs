@@ -53,4 +53,5 @@ pub use ledger::{Ledger, LedgerLimits};
 pub use reserve::hash_of;
 pub use sales::SalePut;
 pub use snapshot::SnapshotError;
+pub(crate) use spec::{UNITS_MAX, check_sale_id, check_spec};
 pub use transition::Proposal;

@@ -8,12 +8,12 @@ use crate::{Lsn, record::SaleRecord};
 use std::sync::Arc;
 
 /// Units one sale may ever have: far from any overflow of the counters.
-pub(super) const UNITS_MAX: u64 = 1 << 53;
+pub(crate) const UNITS_MAX: u64 = 1 << 53;
 const SALE_ID_MAX: usize = 64;
 /// Items one sale may have had: tickets name theirs in 16 bits.
 const ITEMS_MAX: usize = u16::MAX as usize;
 
-pub(super) fn check_sale_id(sale: &str) -> Result<(), SaleError> {
+pub(crate) fn check_sale_id(sale: &str) -> Result<(), SaleError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     if !sale.is_empty() && sale.len() <= SALE_ID_MAX && sale.bytes().all(allowed) {
         return Ok(());
@@ -22,7 +22,7 @@ pub(super) fn check_sale_id(sale: &str) -> Result<(), SaleError> {
 }
 
 /// What the ledger needs of a spec to keep its promises; everything else is the caller's to judge.
-pub(super) fn check_spec(spec: &SaleSpec) -> Result<(), SaleError> {
+pub(crate) fn check_spec(spec: &SaleSpec) -> Result<(), SaleError> {
     let invalid = |what: &str| Err(SaleError::Invalid(what.to_owned()));
     if spec.item.is_empty() {
         return invalid("item must not be empty");

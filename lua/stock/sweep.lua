@@ -1,0 +1,44 @@
+-- sweep.lua: claims notes that nobody cleared, tells what is overdue, forgets old tombstones.
+--
+-- keys   s t b o d w r x
+-- args   generation, gateway, claim after (ms), most notes, due before (ms, the gateway's clock), most due
+-- reply  {status, {{note, packed ticket or ''} …}, {{ticket, status} …}}; status as in batch.lua. Each note is the
+--        gateway's now: append its record, then clear it.
+-- keeps  ages go by Redis's time; a claim renames the note, and with the ticket's newest record the ticket changes hands
+local me = ARGV[2]
+local why = refused(ARGV[1])
+if why then return { why } end
+local now = clock()
+local claimed = {}
+local old = redis.call('ZRANGEBYSCORE', O, '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, tonumber(ARGV[4]))
+for _, name in ipairs(old) do
+  local kind, renamed, packed = string.sub(name, 1, 1), nil, ''
+  if kind == 's' then
+    local epoch, rest = string.match(name, '^s(%d+)(:.*)$')
+    renamed = 's' .. (tonumber(epoch) + 1) .. rest
+  else
+    local id = string.sub(name, 2, 27)
+    local version, epoch, rest = string.match(name, '^.[^:]+:(%d+):(%d+)(.*)$')
+    packed = redis.call('HGET', T, id)
+    local t = cmsgpack.unpack(packed)
+    local newest = kind ~= 'm' and tonumber(version) == t[VERSION]
+    epoch = tonumber(epoch) + 1
+    if newest then
+      t[OWNER], t[EPOCH] = me, epoch
+      packed = cmsgpack.pack(t)
+      redis.call('HSET', T, id, packed)
+    end
+    renamed = kind .. id .. ':' .. version .. ':' .. epoch .. rest
+  end
+  redis.call('ZREM', O, name)
+  redis.call('ZADD', O, now, renamed)
+  claimed[#claimed + 1] = { renamed, packed }
+end
+local due = {}
+local overdue = redis.call('ZRANGEBYSCORE', D, '-inf', '(' .. ARGV[5], 'LIMIT', 0, tonumber(ARGV[6]))
+for i, id in ipairs(overdue) do due[i] = { id, cmsgpack.unpack(redis.call('HGET', T, id))[STATUS] } end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', X, '-inf', now - 3600000, 'LIMIT', 0, 100)) do
+  redis.call('ZREM', X, id)
+  redis.call('HDEL', T, id)
+end
+return { 'ok', claimed, due }

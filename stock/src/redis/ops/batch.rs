@@ -1,0 +1,183 @@
+//! `batch.lua`
+
+use super::{Fence, OpError, Ops, script, status};
+use crate::hash_of;
+use crate::redis::keys::SaleKeys;
+use crate::redis::note::Note;
+use crate::redis::reply::Reply;
+use crate::redis::ticket::{PackedTicket, hex};
+use crate::types::{Reserve, SaleSpec, TicketId};
+use ulid::ULID_LEN;
+
+script!(BATCH, "batch");
+
+/// One reservation as it is sent.
+#[derive(Debug, Clone)]
+pub struct ReserveCall {
+    /// Fresh id.
+    pub ticket: TicketId,
+    id: [u8; ULID_LEN],
+    quantity: String,
+    buyer_hash: String,
+    deadline: String,
+    /// As it is stored when it wins.
+    pub packed: PackedTicket,
+    bytes: Vec<u8>,
+}
+
+impl ReserveCall {
+    /// By a spec, whose version the call's fence names.
+    pub fn new(r: &Reserve<'_>, spec: &SaleSpec, gateway: &str) -> Self {
+        let packed = PackedTicket::queued(r, spec, gateway);
+        let mut id = [0; ULID_LEN];
+        r.ticket.write_to(&mut id);
+        Self {
+            ticket: r.ticket,
+            id,
+            quantity: r.quantity.to_string(),
+            buyer_hash: hex(hash_of(r.buyer)),
+            deadline: packed.deadline_ms.to_string(),
+            bytes: packed.pack(),
+            packed,
+        }
+    }
+}
+
+/// What goes out in one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'b> {
+    /// Now, Unix ms: the window goes by it.
+    pub now_ms: u64,
+    /// Notes whose records are in a durable log.
+    pub notes: &'b [Note],
+    /// Reservations, in order.
+    pub reserves: &'b [ReserveCall],
+}
+
+/// What became of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `ReserveOutcome`; `pending`: no log is known to hold it yet")]
+pub enum Reserved {
+    Won,
+    SoldOut,
+    NotEnough {
+        available: u64,
+    },
+    LimitReached {
+        pending: bool,
+        tickets: Vec<TicketId>,
+    },
+    IdempotencyMismatch,
+    Repeat {
+        pending: bool,
+        ticket: TicketId,
+        packed: Box<PackedTicket>,
+    },
+    BadQuantity,
+    NotOpen,
+    Closed,
+    /// The id belongs to another buyer's reservation.
+    TakenId,
+    /// The id was resolved as absent before this came.
+    Tombstone,
+}
+
+/// Answer of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchReply {
+    /// Elements of the feed of wins by now: who sets the sold-out flag must know as many.
+    pub feed: u64,
+    /// Epoch counter by now.
+    pub epoch: u64,
+    /// Units left; negative after a recovery that found more sold than there were.
+    pub available: i64,
+    /// One for each reservation, in order.
+    pub answers: Vec<Reserved>,
+}
+
+impl Ops {
+    /// Clears notes and reserves. `Err`: nothing was done, unless [`OpError::is_unknown`]. With `wait_replicas`, an
+    /// `Ok` means that so many replicas have it.
+    pub async fn batch(
+        &self,
+        keys: &SaleKeys,
+        fence: &Fence,
+        batch: &Batch<'_>,
+    ) -> Result<BatchReply, OpError> {
+        let numbers =
+            [fence.generation, fence.version, batch.now_ms, batch.notes.len() as u64].map(|n| n.to_string());
+        let mut args: Vec<&[u8]> = Vec::with_capacity(6 + batch.notes.len() + 8 * batch.reserves.len());
+        args.extend([self.channel.as_bytes(), keys.sale.as_bytes()]);
+        args.extend(numbers.iter().map(String::as_bytes));
+        args.extend(batch.notes.iter().map(|note| note.name().as_bytes()));
+        for reserve in batch.reserves {
+            let packed = &reserve.packed;
+            args.extend([
+                &reserve.id[..],
+                packed.buyer.as_bytes(),
+                reserve.quantity.as_bytes(),
+                packed.key_hash.as_bytes(),
+                packed.body_hash.as_bytes(),
+                reserve.buyer_hash.as_bytes(),
+                reserve.deadline.as_bytes(),
+                &reserve.bytes,
+            ]);
+        }
+        let names = keys.first(7);
+        let expected = Some(&fence.lineage);
+        let value = if batch.reserves.is_empty() {
+            self.run(&BATCH, expected, &names[..7], &args).await?
+        } else {
+            self.run_replicated(&BATCH, expected, &names[..7], &args).await?
+        };
+        let mut list = Reply::new("batch", &value).list()?;
+        status(list.next()?)?;
+        let (feed, epoch, available) = (list.next()?.count()?, list.next()?.count()?, list.next()?.int()?);
+        let answers = list.rest().map(reserved).collect::<Result<Vec<_>, OpError>>()?;
+        if answers.len() != batch.reserves.len() {
+            return Err(Reply::new("batch", &value).bad("an answer for each reservation").into());
+        }
+        Ok(BatchReply { feed, epoch, available, answers })
+    }
+}
+
+fn reserved(reply: Reply<'_>) -> Result<Reserved, OpError> {
+    let simple = match reply.code() {
+        Some(1) => Some(Reserved::Won),
+        Some(2) => Some(Reserved::SoldOut),
+        Some(5) => Some(Reserved::IdempotencyMismatch),
+        Some(7) => Some(Reserved::BadQuantity),
+        Some(8) => Some(Reserved::NotOpen),
+        Some(9) => Some(Reserved::Closed),
+        Some(10) => Some(Reserved::TakenId),
+        Some(11) => Some(Reserved::Tombstone),
+        Some(_) => return Err(reply.bad("the code of a reservation").into()),
+        None => None,
+    };
+    if let Some(simple) = simple {
+        return Ok(simple);
+    }
+    let mut list = reply.list()?;
+    match list.next()?.int()? {
+        3 => Ok(Reserved::NotEnough { available: list.next()?.count()? }),
+        4 => {
+            let pending = list.next()?.int()? == 1;
+            let tickets = list.rest().map(|id| ticket_id(&id)).collect::<Result<_, _>>()?;
+            Ok(Reserved::LimitReached { pending, tickets })
+        }
+        6 => {
+            let (pending, ticket) = (list.next()?.int()? == 1, ticket_id(&list.next()?)?);
+            let packed = Box::new(packed(&list.next()?)?);
+            Ok(Reserved::Repeat { pending, ticket, packed })
+        }
+        _ => Err(reply.bad("the code of a reservation").into()),
+    }
+}
+
+pub(super) fn ticket_id(reply: &Reply<'_>) -> Result<TicketId, OpError> {
+    reply.text()?.parse().map_err(|_| reply.bad("a ticket id").into())
+}
+
+pub(super) fn packed(reply: &Reply<'_>) -> Result<PackedTicket, OpError> {
+    PackedTicket::unpack(reply.bytes()?).map_err(|_| reply.bad("a packed ticket").into())
+}

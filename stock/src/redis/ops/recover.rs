@@ -1,0 +1,175 @@
+//! A sale whose Redis has changed or has lost it: pause, re-apply, resume.
+
+use super::sale::{spec_fields, spec_json, switch_text};
+use super::{OpError, Ops, script};
+use crate::hash_of;
+use crate::record::{OrderRecord, RestockRecord, SaleRecord, TransitionRecord};
+use crate::redis::keys::SaleKeys;
+use crate::redis::link::Lineage;
+use crate::redis::reply::Reply;
+use crate::redis::ticket::{PackedTicket, hex, letter};
+
+script!(PAUSE, "pause");
+script!(REAPPLY, "reapply");
+script!(RESUME, "resume");
+script!(EXCUSE, "excuse");
+
+/// Records of a log on their way into a paused sale.
+#[derive(Debug, Default)]
+pub struct Reapply {
+    records: Vec<Vec<u8>>,
+}
+
+fn encode(record: &impl serde::Serialize) -> Vec<u8> {
+    rmp_serde::to_vec(record).expect("numbers and strings always serialize")
+}
+
+impl Reapply {
+    /// Records in it.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// A sale's record of a version.
+    pub fn sale(&mut self, record: &SaleRecord<'_>, version: u64) {
+        let [stock, opens, closes, limit, qmax, cr, deadline, paywin, item] = spec_fields(record.spec);
+        let (switch, spec) = (switch_text(record.switch), spec_json(record.spec));
+        self.records.push(encode(&(
+            "S", version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item,
+        )));
+    }
+
+    /// A restock.
+    pub fn restock(&mut self, record: &RestockRecord<'_>) {
+        self.records.push(encode(&("R", record.restock_id, record.quantity)));
+    }
+
+    /// An order that stands in the log of `gateway` under a claim epoch.
+    pub fn order(&mut self, record: &OrderRecord<'_>, gateway: &str, epoch: u32) {
+        let packed = PackedTicket::from_order(record, gateway, epoch);
+        self.records.push(encode(&("O", record.ticket.to_string(), hex(hash_of(record.buyer)), packed)));
+    }
+
+    /// A transition that stands in the log under a claim epoch, or late money.
+    pub fn transition(&mut self, record: &TransitionRecord<'_>, epoch: u32) {
+        let ticket = record.ticket.to_string();
+        if record.refund_required {
+            self.records.push(encode(&("F", ticket, record.payment_id.unwrap_or_default())));
+            return;
+        }
+        self.records.push(encode(&(
+            "T",
+            ticket,
+            record.version,
+            letter(record.to),
+            record.at_ms,
+            record.buyer,
+            record.quantity,
+            epoch,
+            record.order_id.unwrap_or_default(),
+            record.pay_by_ms.unwrap_or_default(),
+            record.payment_id.unwrap_or_default(),
+            record.reason.unwrap_or_default(),
+        )));
+    }
+}
+
+/// Whether a recovery has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumed {
+    /// The sale goes on in a new generation.
+    Resumed {
+        /// Which.
+        generation: u64,
+    },
+    /// These have not re-applied their logs yet.
+    Waiting(Vec<String>),
+    /// Nothing to do, or another recovery has begun.
+    Over,
+    /// No log held the sale itself.
+    NoSale,
+}
+
+/// What a sale would go on with, without a gateway's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excused {
+    /// Units that would be sold again; negative: sold beyond the stock.
+    pub available: i64,
+    /// Units of live tickets known.
+    pub live: u64,
+    /// Units paid for.
+    pub sold: u64,
+}
+
+impl Ops {
+    /// Pauses a sale for everybody, unless it was activated under this very server. Whether it is paused now.
+    pub async fn pause(&self, keys: &SaleKeys, lineage: &Lineage) -> Result<bool, OpError> {
+        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes()];
+        let value = self.run(&PAUSE, Some(lineage), &keys.first(10), &args).await?;
+        Ok(Reply::new("pause", &value).text()? == "paused")
+    }
+
+    /// Brings records in. `false`: this recovery is over.
+    pub async fn reapply(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        records: &Reapply,
+    ) -> Result<bool, OpError> {
+        let mut args: Vec<&[u8]> = vec![lineage.0.as_bytes(), self.gateway.as_bytes()];
+        args.extend(records.records.iter().map(Vec::as_slice));
+        let value = self.run(&REAPPLY, Some(lineage), &keys.first(10), &args).await?;
+        Ok(Reply::new("reapply", &value).text()? == "ok")
+    }
+
+    /// Ends the recovery if all members have re-applied; `done`: this gateway has.
+    pub async fn resume(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        done: bool,
+        members: &[String],
+    ) -> Result<Resumed, OpError> {
+        let done: &[u8] = if done { b"1" } else { b"0" };
+        let mut args: Vec<&[u8]> = vec![
+            self.channel.as_bytes(),
+            keys.sale.as_bytes(),
+            lineage.0.as_bytes(),
+            self.gateway.as_bytes(),
+            done,
+        ];
+        args.extend(members.iter().map(String::as_bytes));
+        let value = self.run_replicated(&RESUME, Some(lineage), &keys.first(10), &args).await?;
+        let mut list = Reply::new("resume", &value).list()?;
+        let answer = list.next()?;
+        match answer.text()? {
+            "resumed" => Ok(Resumed::Resumed { generation: list.next()?.count()? }),
+            "waiting" => {
+                let mut missing = Vec::new();
+                for gateway in list.rest() {
+                    missing.push(gateway.text()?.to_owned());
+                }
+                Ok(Resumed::Waiting(missing))
+            }
+            "over" => Ok(Resumed::Over),
+            "nosale" => Ok(Resumed::NoSale),
+            _ => Err(answer.bad("how a recovery stands").into()),
+        }
+    }
+
+    /// An operator goes on without a gateway's log. `None`: the sale is not paused.
+    pub async fn excuse(&self, keys: &SaleKeys, gateway: &str) -> Result<Option<Excused>, OpError> {
+        let value = self.run(&EXCUSE, None, &keys.first(10), &[gateway.as_bytes()]).await?;
+        let mut list = Reply::new("excuse", &value).list()?;
+        if list.next()?.text()? != "excused" {
+            return Ok(None);
+        }
+        let (available, live, sold) = (list.next()?.int()?, list.next()?.count()?, list.next()?.count()?);
+        Ok(Some(Excused { available, live, sold }))
+    }
+}

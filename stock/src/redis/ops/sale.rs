@@ -1,0 +1,394 @@
+//! Sales: put, switch, restock, look, list, feed of wins, audit.
+
+use super::{OpError, Ops, script};
+use crate::embedded::{UNITS_MAX, check_sale_id, check_spec};
+use crate::redis::keys::SaleKeys;
+use crate::redis::link::Lineage;
+use crate::redis::note::Note;
+use crate::redis::reply::Reply;
+use crate::types::{
+    Audit, Epoch, Identity, SaleError, SaleSpec, SaleSwitch, SaleView, Stock, TicketId, TicketStatus,
+};
+use crate::{Lsn, SalePut};
+use redis::Cmd;
+
+script!(PUT_SALE, "put_sale");
+script!(SWITCH, "switch");
+script!(RESTOCK, "restock");
+script!(AUDIT, "audit");
+
+/// Restock ids one sale remembers.
+const RESTOCKS_MAX: u64 = 10_000;
+/// Sales under one prefix.
+const SALES_MAX: u64 = 10_000;
+/// Elements of the feed read in one call.
+const FEED_PAGE: u64 = 1_000;
+/// Bytes of a win in the feed.
+const WIN_BYTES: usize = 42;
+
+/// A sale as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleMeta {
+    /// Version of spec and switch.
+    pub version: u64,
+    /// What an operator fixed. `None`: paused, and no log has told yet.
+    pub spec: Option<SaleSpec>,
+    /// Operator's switch.
+    pub switch: SaleSwitch,
+    /// Units; `available` is told as 0 when it is below.
+    pub stock: Stock,
+    /// Units sold beyond the stock, found by a recovery; 0 normally.
+    pub excess: u64,
+    /// Flag's epoch.
+    pub epoch: Epoch,
+    /// Server it was activated under.
+    pub lineage: Lineage,
+    /// Why nobody may sell; `None`: all is well.
+    pub paused: Option<String>,
+    /// Server of the recovery under way.
+    pub recovery: Option<Lineage>,
+    /// Elements of the feed.
+    pub feed: u64,
+    /// News told so far.
+    pub news: u64,
+}
+
+impl SaleMeta {
+    /// As told to the admin API.
+    pub fn view(&self, sale: &str) -> Option<SaleView> {
+        Some(SaleView {
+            sale: sale.into(),
+            spec: self.spec.clone()?,
+            switch: self.switch,
+            stock: self.stock,
+            epoch: self.epoch,
+            lsn: Lsn(0),
+        })
+    }
+}
+
+/// A win of the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Win {
+    /// Ticket.
+    pub ticket: TicketId,
+    /// [`crate::hash_of`] the buyer.
+    pub buyer_hash: u64,
+}
+
+/// What became of a restock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restocked {
+    /// The record is owed: append it, then clear the note.
+    Done(Note),
+    /// It was made before; `pending`: its record is not known to be in a log yet.
+    Repeat {
+        /// Whether its note still stands.
+        pending: bool,
+    },
+}
+
+const FIELDS: [&str; 15] = [
+    "v", "spec", "sw", "ini", "res", "av", "live", "ret", "sold", "back", "ep", "gen", "lin", "paused", "rec",
+];
+
+fn switch_letter(switch: SaleSwitch) -> &'static str {
+    match switch {
+        SaleSwitch::Scheduled => "s",
+        SaleSwitch::Open => "o",
+        SaleSwitch::Closed => "c",
+    }
+}
+
+/// What scripts read of a spec, in the order of `put_sale.lua` and `reapply.lua`: stock, opens, closes, limit, qmax, cr,
+/// deadline, paywin, item.
+pub(super) fn spec_fields(spec: &SaleSpec) -> [String; 9] {
+    let or_empty = |time: Option<u64>| time.map(|ms| ms.to_string()).unwrap_or_default();
+    [
+        spec.stock.to_string(),
+        or_empty(spec.opens_at_ms),
+        or_empty(spec.closes_at_ms),
+        spec.per_buyer_limit.to_string(),
+        spec.quantity_max.to_string(),
+        u8::from(spec.limit_counts_released).to_string(),
+        spec.order_deadline_ms.to_string(),
+        spec.pay_window_ms.to_string(),
+        spec.item.clone(),
+    ]
+}
+
+pub(super) fn spec_json(spec: &SaleSpec) -> String {
+    serde_json::to_string(spec).expect("plain structs always serialize")
+}
+
+pub(super) fn switch_text(switch: SaleSwitch) -> &'static str {
+    switch_letter(switch)
+}
+
+impl Ops {
+    /// Creates a sale, or changes everything of it but `stock`. The caller appends the record of the version it is told.
+    ///
+    /// Limit groups are refused: their sales would have to live in one hash slot.
+    pub async fn put_sale(
+        &self,
+        keys: &SaleKeys,
+        spec: &SaleSpec,
+    ) -> Result<Result<SalePut, SaleError>, OpError> {
+        let checked = check_sale_id(&keys.sale).and_then(|()| check_spec(spec));
+        if let Err(refused) = checked {
+            return Ok(Err(refused));
+        }
+        if spec.limit_group.is_some() {
+            let why = "limit_group is not available with the Redis ledger: sales of one group would have to share a hash slot";
+            return Ok(Err(SaleError::Invalid(why.to_owned())));
+        }
+        let mut card = Cmd::new();
+        card.arg("SCARD").arg(&self.fleet.sales);
+        let known = self.link.command(&self.fleet.sales, None, &card).await?;
+        if Reply::new("SCARD", &known).count()? >= SALES_MAX {
+            return Ok(Err(SaleError::Full { what: "sales", limit: SALES_MAX }));
+        }
+        // The name first: a name without a sale is looked at and passed over, a sale without a name would not be found.
+        let mut add = Cmd::new();
+        add.arg("SADD").arg(&self.fleet.sales).arg(&*keys.sale);
+        self.link.command(&self.fleet.sales, None, &add).await?;
+        let lineage = self.lineage(keys).await?;
+        let (json, fields) = (spec_json(spec), spec_fields(spec));
+        let mut args: Vec<&[u8]> =
+            vec![self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes(), json.as_bytes()];
+        args.extend(fields.iter().map(String::as_bytes));
+        let value = self.run(&PUT_SALE, Some(&lineage), &keys.first(6)[..6], &args).await?;
+        let mut list = Reply::new("put_sale", &value).list()?;
+        let (done, _version, stock) = (list.next()?, list.next()?, list.next()?);
+        Ok(match done.text()? {
+            "created" => Ok(SalePut::Created),
+            "changed" => Ok(SalePut::Changed),
+            "unchanged" => Ok(SalePut::Unchanged),
+            "stock" => Err(SaleError::StockAlreadySet { stock: stock.count()? }),
+            "paused" => return Err(OpError::Paused),
+            _ => return Err(done.bad("what a put did").into()),
+        })
+    }
+
+    /// Opens or closes by hand.
+    pub async fn switch_sale(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        to: SaleSwitch,
+    ) -> Result<Result<(), SaleError>, OpError> {
+        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), switch_letter(to).as_bytes()];
+        let value = self.run(&SWITCH, Some(lineage), &keys.first(6)[..6], &args).await?;
+        let reply = Reply::new("switch", &value);
+        match reply.text()? {
+            "ok" => Ok(Ok(())),
+            "nosale" => Ok(Err(SaleError::NotFound)),
+            "paused" => Err(OpError::Paused),
+            _ => Err(reply.bad("what a switch did").into()),
+        }
+    }
+
+    /// Adds units; once for each `restock_id`. They are told as held until the note is cleared.
+    pub async fn restock(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        restock_id: &str,
+        quantity: u64,
+    ) -> Result<Result<Restocked, SaleError>, OpError> {
+        let numbers = [quantity, RESTOCKS_MAX, UNITS_MAX].map(|n| n.to_string());
+        let mut args: Vec<&[u8]> = vec![keys.sale.as_bytes(), restock_id.as_bytes()];
+        args.extend(numbers.iter().map(String::as_bytes));
+        let value = self.run_replicated(&RESTOCK, Some(lineage), &keys.first(7)[..7], &args).await?;
+        let mut list = Reply::new("restock", &value).list()?;
+        let done = list.next()?;
+        let invalid = |why: &str| Ok(Err(SaleError::Invalid(why.to_owned())));
+        match done.text()? {
+            "done" => Ok(Ok(Restocked::Done(Note::new(list.next()?.text()?)))),
+            "repeat" => Ok(Ok(Restocked::Repeat { pending: list.next()?.int()? == 1 })),
+            "mismatch" => Ok(Err(SaleError::RestockMismatch { quantity: list.next()?.count()? })),
+            "zero" => invalid("quantity must be at least 1"),
+            "units" => invalid("stock and restocks together must be at most 2^53"),
+            "full" => Ok(Err(SaleError::Full { what: "restock ids of this sale", limit: RESTOCKS_MAX })),
+            "nosale" => Ok(Err(SaleError::NotFound)),
+            "paused" => Err(OpError::Paused),
+            _ => Err(done.bad("what a restock did").into()),
+        }
+    }
+
+    /// The sale as it stands. `None`: Redis does not know it.
+    pub async fn look(&self, keys: &SaleKeys) -> Result<Option<SaleMeta>, OpError> {
+        let mut hmget = Cmd::new();
+        hmget.arg("HMGET").arg(keys.meta()).arg(&FIELDS).arg("n");
+        let mut llen = Cmd::new();
+        llen.arg("LLEN").arg(keys.feed());
+        // The feed's length first: it may then be too short for the rest, which the next look mends, never too long.
+        let feed = self.link.command(keys.feed(), None, &llen).await?;
+        let value = self.link.command(keys.meta(), None, &hmget).await?;
+        meta(&value, Reply::new("LLEN", &feed).count()?)
+    }
+
+    /// Names of all sales, in order.
+    pub async fn sale_names(&self) -> Result<Vec<String>, OpError> {
+        let mut members = Cmd::new();
+        members.arg("SMEMBERS").arg(&self.fleet.sales);
+        let value = self.link.command(&self.fleet.sales, None, &members).await?;
+        let value = match value {
+            redis::Value::Set(values) => redis::Value::Array(values),
+            other => other,
+        };
+        let mut names = Vec::new();
+        for name in Reply::new("SMEMBERS", &value).list()?.rest() {
+            names.push(name.text()?.to_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Enters the name of a sale that a recovery brings back.
+    pub async fn name_sale(&self, keys: &SaleKeys) -> Result<(), OpError> {
+        let mut add = Cmd::new();
+        add.arg("SADD").arg(&self.fleet.sales).arg(&*keys.sale);
+        self.link.command(&self.fleet.sales, None, &add).await?;
+        Ok(())
+    }
+
+    /// Wins from an element of the feed on, a page at most; and how many elements were read.
+    pub async fn feed(&self, keys: &SaleKeys, from: u64) -> Result<(Vec<Win>, u64), OpError> {
+        let mut lrange = Cmd::new();
+        lrange.arg("LRANGE").arg(keys.feed()).arg(from).arg(from + FEED_PAGE - 1);
+        let value = self.link.command(keys.feed(), None, &lrange).await?;
+        let (mut wins, mut elements) = (Vec::new(), 0);
+        for element in Reply::new("LRANGE", &value).list()?.rest() {
+            elements += 1;
+            let text = element.text()?;
+            for win in text.as_bytes().chunks(WIN_BYTES) {
+                let parsed = std::str::from_utf8(win).ok().and_then(|win| {
+                    let ticket = win.get(..26)?.parse().ok()?;
+                    let buyer_hash = u64::from_str_radix(win.get(26..)?, 16).ok()?;
+                    Some(Win { ticket, buyer_hash })
+                });
+                wins.push(parsed.ok_or_else(|| element.bad("wins of 42 bytes"))?);
+            }
+        }
+        Ok((wins, elements))
+    }
+
+    /// Counts again: about a second of Redis per million tickets. `None`: no such sale.
+    pub async fn audit(&self, keys: &SaleKeys) -> Result<Option<Audit>, OpError> {
+        let value = self.run(&AUDIT, None, &keys.first(7)[..7], &[]).await?;
+        audit(keys, &value)
+    }
+}
+
+fn meta(value: &redis::Value, feed: u64) -> Result<Option<SaleMeta>, OpError> {
+    let mut list = Reply::new("HMGET", value).list()?;
+    let version = list.next()?;
+    if version.is_nil() {
+        return Ok(None);
+    }
+    let (spec, switch) = (list.next()?, list.next()?);
+    let spec = if spec.is_nil() {
+        None
+    } else {
+        Some(serde_json::from_slice(spec.bytes()?).map_err(|_| spec.bad("a spec"))?)
+    };
+    let switch = match switch.text()? {
+        "o" => SaleSwitch::Open,
+        "c" => SaleSwitch::Closed,
+        _ => SaleSwitch::Scheduled,
+    };
+    let (initial, restocked) = (list.next()?.count()?, list.next()?.count()?);
+    let available = list.next()?.int()?;
+    let (live, returning) = (list.next()?.count()?, list.next()?.count()?);
+    let (sold, returned) = (list.next()?.count()?, list.next()?.count()?);
+    let (counter, generation) = (list.next()?.count()?, list.next()?.count()?);
+    let (lineage, paused, recovery) = (list.next()?.text()?, list.next()?.text()?, list.next()?);
+    let recovery = if recovery.is_nil() { "" } else { recovery.text()? };
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Ok(Some(SaleMeta {
+        version: version.count()?,
+        spec,
+        switch,
+        stock: Stock {
+            initial,
+            restocked,
+            available: available.max(0) as u64,
+            held: live + returning,
+            sold,
+            returned,
+        },
+        excess: available.min(0).unsigned_abs(),
+        epoch: Epoch { generation, counter },
+        lineage: Lineage(lineage.into()),
+        paused: some(paused),
+        recovery: some(recovery).map(|text| Lineage(text.into())),
+        feed,
+        news: list.next()?.count()?,
+    }))
+}
+
+const STATUSES: [TicketStatus; 8] = [
+    TicketStatus::Queued,
+    TicketStatus::AwaitingPayment,
+    TicketStatus::Paid,
+    TicketStatus::Cancelled,
+    TicketStatus::Expired,
+    TicketStatus::Rejected,
+    TicketStatus::Dropped,
+    TicketStatus::Failed,
+];
+
+fn audit(keys: &SaleKeys, value: &redis::Value) -> Result<Option<Audit>, OpError> {
+    let mut list = Reply::new("audit", value).list()?;
+    if list.is_over() {
+        return Ok(None);
+    }
+    let (initial, restocked) = (list.next()?.count()?, list.next()?.count()?);
+    let available = list.next()?.int()?;
+    let (live, returning) = (list.next()?.count()?, list.next()?.count()?);
+    let (sold, returned) = (list.next()?.count()?, list.next()?.count()?);
+    let _paused = list.next()?;
+    let (waiting, restocks) = (list.next()?.count()?, list.next()?.count()?);
+    let mut tickets = Vec::new();
+    let mut units = [0_u64; 8];
+    for (status, units) in STATUSES.into_iter().zip(&mut units) {
+        tickets.push((status, list.next()?.count()?));
+        *units = list.next()?.count()?;
+    }
+    let identity = |name: &str, left: i128, right: i128| Identity {
+        name: name.to_owned(),
+        left,
+        right,
+        holds: left == right,
+    };
+    let wide = i128::from;
+    let identities = vec![
+        identity(
+            "initial + restocked = available + held + sold",
+            wide(initial) + wide(restocked),
+            i128::from(available) + wide(live) + wide(returning) + wide(sold),
+        ),
+        identity("units of live tickets", wide(live), wide(units[0] + units[1])),
+        identity("units of paid tickets", wide(sold), wide(units[2])),
+        identity("units of released tickets", wide(returned), wide(units[3..].iter().sum())),
+        identity("units waiting for their record", wide(returning), wide(waiting)),
+        identity("units of restocks", wide(restocked), wide(restocks)),
+        identity("units sold beyond the stock", i128::from(available.min(0)), 0),
+    ];
+    Ok(Some(Audit {
+        sale: keys.sale.clone(),
+        holds: identities.iter().all(|identity| identity.holds),
+        stock: Stock {
+            initial,
+            restocked,
+            available: available.max(0) as u64,
+            held: live + returning,
+            sold,
+            returned,
+        },
+        tickets,
+        identities,
+        lsn: Lsn(0),
+    }))
+}
