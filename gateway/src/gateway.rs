@@ -2,7 +2,7 @@
 
 use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::{Rates, run_rates};
-use crate::config::{self, Config};
+use crate::config::{self, Config, LedgerKind};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
 use crate::pipeline::{
@@ -51,6 +51,9 @@ pub enum StartError {
     /// The gateway's own groups cannot be created.
     #[error("the order groups cannot be created: {0}")]
     Groups(#[from] tidegate_queue::ReceiveError),
+    /// The ledger of the configuration cannot be run.
+    #[error("ledger.kind = \"redis\": the Redis ledger is not in this version; use kind = \"embedded\"")]
+    RedisLedger,
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -72,6 +75,9 @@ impl Gateway {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let began = Instant::now();
+        if matches!(config.ledger, LedgerKind::Redis(_)) {
+            return Err(StartError::RedisLedger);
+        }
         let threads = config.listen.threads;
         // Ports first: a second gateway should say so before it waits for the folder's lock.
         let public = Sockets::bind(config.listen.public, threads)?;

@@ -14,11 +14,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(Some(&args.config), super::environment()).map_err(Failure::Config)?;
     println!(
-        "{} is good: public {}, inner {}, data {}, {} sale(s)",
+        "{} is good: public {}, inner {}, data {}, ledger {}, {} sale(s)",
         args.config.display(),
         config.listen.public,
         config.listen.inner,
         config.data.dir.display(),
+        config.ledger,
         config.sales.len()
     );
     Ok(())

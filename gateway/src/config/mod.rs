@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, secret.rs: the two with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, redis.rs, secret.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! ```
@@ -12,6 +12,9 @@
 mod identity;
 mod problem;
 mod reader;
+mod redis;
+#[cfg(test)]
+mod redis_tests;
 mod secret;
 mod sections;
 #[cfg(test)]

@@ -147,6 +147,11 @@ impl<'a> Section<'_, 'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// Is the key written, in the file or in the environment, rightly or not?
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.place_of(key) != Place::Whole
+    }
+
     /// The tables of `[[key]]`, read one by one. The environment cannot address them.
     pub(super) fn tables<T>(
         &mut self,
@@ -364,6 +369,26 @@ impl<'a> Section<'_, 'a> {
             }
         }
         values
+    }
+
+    /// A list of texts with its place, when the key is written; it has no default. What is no text is told and left
+    /// out.
+    pub(super) fn texts_or(&mut self, key: &'static str) -> Option<(Vec<String>, Place)> {
+        let found = self.take(key, String::new())?;
+        let Some(array) = found.value.as_array() else {
+            let message = format!("expected a list of texts in quotes, found {}", found.value.type_str());
+            self.problem(found.place, key, message, None);
+            return None;
+        };
+        let texts = array.iter().filter_map(|entry| {
+            let text = entry.get_ref().as_str();
+            if text.is_none() {
+                let message = format!("expected text in quotes, found {}", entry.get_ref().type_str());
+                self.problem(found.place.clone(), key, message, None);
+            }
+            text.map(str::to_owned)
+        });
+        Some((texts.collect(), found.place.clone()))
     }
 
     /// True or false.

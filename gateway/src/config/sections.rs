@@ -7,10 +7,11 @@ use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Tokens,
 };
-use super::{identity, problem::Place};
+use super::{identity, problem::Place, redis};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tidegate_queue::Durability;
 use tidegate_stock::SaleSpec;
 
@@ -28,9 +29,14 @@ const RATE_MAX: u64 = 100_000_000;
 
 pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
     let listen = listen(root);
+    let data = data(root);
+    let ledger = ledger(root);
+    if matches!(ledger, LedgerKind::Redis(_)) {
+        fleet(root, &listen, &data);
+    }
     Config {
-        data: data(root),
-        ledger: ledger(root),
+        data,
+        ledger,
         identity: identity_section(root),
         tokens: tokens(root),
         quota: quota(root),
@@ -57,10 +63,14 @@ fn listen(root: &mut Section<'_, '_>) -> Listen {
             Some("give each listener a port of its own".to_owned()),
         );
     }
+    let advertise_public = advertised(&mut section, "advertise_public");
+    let advertise_inner = advertised(&mut section, "advertise_inner");
     let threads = section.number("threads", 0, 0..=1024, "threads") as usize;
     let listen = Listen {
         public,
         inner,
+        advertise_public,
+        advertise_inner,
         threads: if threads == 0 {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         } else {
@@ -77,6 +87,23 @@ fn listen(root: &mut Section<'_, '_>) -> Listen {
     };
     section.finish();
     listen
+}
+
+/// A base URL without its last `/`.
+fn advertised(section: &mut Section<'_, '_>, key: &'static str) -> Option<String> {
+    let (text, place) = section.text_or(key, None)?;
+    let plain = |uri: http::Uri| {
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let login = uri.authority().is_none_or(|authority| authority.as_str().contains('@'));
+        scheme && !login && uri.query().is_none() && !text.contains('#')
+    };
+    if !text.parse().is_ok_and(plain) {
+        // Not the text itself: it may hold a password.
+        let help = Some("such as \"http://10.0.0.1:8081\"".to_owned());
+        section.problem(place, key, "is no base URL (scheme, host, port; no login, no query)", help);
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
 }
 
 fn data(root: &mut Section<'_, '_>) -> Data {
@@ -115,20 +142,41 @@ fn segment_bytes(section: &mut Section<'_, '_>) -> u64 {
 
 fn ledger(root: &mut Section<'_, '_>) -> LedgerKind {
     let mut section = root.section("ledger");
-    let place = section.place_of("kind");
-    if section.choice("kind", &[("embedded", false), ("redis", true)]) {
-        section.problem(
-            place,
-            "kind",
-            "the Redis ledger is not in this version",
-            Some("use kind = \"embedded\"".to_owned()),
-        );
-    }
-    let mut redis = section.section("redis");
-    let _ = redis.text_or("url", None);
-    redis.finish();
+    let shared = section.choice("kind", &[("embedded", false), ("redis", true)]);
+    let asked_by = shared.then(|| section.place_of("kind"));
+    let mut table = section.section("redis");
+    let options = redis::read(&mut table, asked_by);
+    table.finish();
     section.finish();
-    LedgerKind::Embedded
+    if shared { LedgerKind::Redis(Arc::new(options)) } else { LedgerKind::Embedded }
+}
+
+/// What the rest of the file must say when several gateways share one stock.
+fn fleet(root: &mut Section<'_, '_>, listen: &Listen, data: &Data) {
+    if matches!(data.flush, Durability::Async { .. }) {
+        let mut section = root.section("data");
+        let message = "\"async\" is refused while ledger.kind is \"redis\"";
+        let help = "use \"sync\": once this gateway has an order in its log, Redis forgets that the order may have to \
+                    be delivered by another; after a power loss neither would have it";
+        let place = section.place_of("flush");
+        section.problem(place, "flush", message, Some(help.to_owned()));
+    }
+    let told = [
+        ("public", "advertise_public", listen.public, &listen.advertise_public),
+        ("inner", "advertise_inner", listen.inner, &listen.advertise_inner),
+    ];
+    for (key, advertise, address, told) in told {
+        if told.is_none() && address.ip().is_unspecified() {
+            let mut section = root.section("listen");
+            let message = format!("is missing while {key} is {address} and ledger.kind is \"redis\"");
+            let help = format!(
+                "other gateways and workers are told this address; such as \"http://10.0.0.1:{}\"",
+                address.port()
+            );
+            let place = section.place_of(key);
+            section.problem(place, advertise, message, Some(help));
+        }
+    }
 }
 
 fn identity_section(root: &mut Section<'_, '_>) -> Identity {

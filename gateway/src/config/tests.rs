@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::parse(Path::new("t.toml"), text, env)
         .0
@@ -33,7 +33,7 @@ fn every_problem_is_told_at_once_with_its_place() {
     );
 }
 
-fn one(text: &str, env: &[(&str, &str)]) -> String {
+pub(super) fn one(text: &str, env: &[(&str, &str)]) -> String {
     let problems = load(text, env).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:#?}");
     problems.into_iter().next().unwrap()
@@ -142,15 +142,6 @@ fn a_segment_is_whole_pages() {
     assert_eq!(
         one("[data]\nsegment_bytes = 100_000\n", &[]),
         "t.toml:2:17: data.segment_bytes: 100000 is no multiple of 4096 bytes; for example 102400 bytes"
-    );
-}
-
-#[test]
-fn redis_is_refused_by_name() {
-    let problem = one("[ledger]\nkind = \"redis\"\n[ledger.redis]\nurl = \"redis://h\"", &[]);
-    assert_eq!(
-        problem,
-        "t.toml:2:8: ledger.kind: the Redis ledger is not in this version; use kind = \"embedded\""
     );
 }
 

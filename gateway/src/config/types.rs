@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tidegate_queue::{Durability, QueueOptions};
 use tidegate_stock::SaleSpec;
+use tidegate_stock::redis::{Address, RedisOptions, Topology};
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -40,6 +41,11 @@ pub struct Listen {
     pub public: SocketAddr,
     /// Order workers, operators, Prometheus.
     pub inner: SocketAddr,
+    /// Base URL of the public listener as others are told it, without a last `/`; `None`: `http://` and the
+    /// address that is bound (see [`Listen::advertised`]).
+    pub advertise_public: Option<String>,
+    /// The same of the inner listener.
+    pub advertise_inner: Option<String>,
     /// Threads with a listener each, at least 1 (the `0` of the file is resolved to one per core).
     pub threads: usize,
     /// Open connections on each listener; more are closed at once.
@@ -73,11 +79,13 @@ pub struct Data {
     pub snapshot_bytes: u64,
 }
 
-/// Where the ledger lives. Redis is refused at load until it is built, so there is one variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the ledger lives.
+#[derive(Debug, Clone)]
 pub enum LedgerKind {
     /// In this process, folded from the log.
     Embedded,
+    /// In Redis, shared by several gateways.
+    Redis(Arc<RedisOptions>),
 }
 
 /// How buyers prove who they are.
@@ -238,6 +246,31 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl Listen {
+    /// The base URL that others are told of a listener: what the configuration says, else the bound address.
+    pub fn advertised(configured: Option<&str>, bound: SocketAddr) -> String {
+        configured.map_or_else(|| format!("http://{bound}"), str::to_owned)
+    }
+}
+
+impl fmt::Display for LedgerKind {
+    /// In one line, without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Redis(options) = self else { return f.write_str("embedded") };
+        let join =
+            |addresses: &[Address]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        match &options.topology {
+            Topology::Single(address) => write!(f, "Redis {address}")?,
+            Topology::Sentinel { sentinels, master, .. } => {
+                write!(f, "Redis master {master} of Sentinels {}", join(sentinels))?;
+            }
+            Topology::Cluster(nodes) => write!(f, "Redis Cluster {}", join(nodes))?,
+        }
+        let tls = if options.tls.is_some() { " with TLS" } else { "" };
+        write!(f, "{tls}, keys {}*", options.prefix)
     }
 }
 
