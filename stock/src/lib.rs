@@ -6,7 +6,7 @@
 //! record.rs    what goes into the journal, and the `Journal` trait
 //! embedded/    the ledger in memory, folded from its journal
 //! redis/       the ledger in Redis, shared by several gateways
-//! testing.rs   a journal in memory with a durable position set by hand (feature `testing`)
+//! testing/     a journal in memory, Redis processes (feature `testing`)
 //! defects.rs   deliberate defects for the load test's verdict (feature `defects`)
 //! ```
 #![forbid(unsafe_code)]

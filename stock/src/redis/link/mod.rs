@@ -1,121 +1,340 @@
-//! stub
-use crate::redis::options::RedisOptions;
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+//! Connections to Redis that never come back silently.
+//!
+//! ```text
+//! mod.rs        `Link`: calls, and what may be repeated
+//! error.rs      what can come of a call
+//! script.rs     a script and its digest
+//! lineage.rs    which server, and which life of its data
+//! handshake.rs  the check of every fresh connection
+//! info.rs       the reply to INFO
+//! reply.rs      single replies
+//! stream.rs     TCP and TLS
+//! connector.rs  from a place to a checked connection
+//! sentinel.rs   asks the Sentinels who is master
+//! slots.rs      slots of a Cluster
+//! route.rs      which node a key is on
+//! lane.rs       one connection, its loss, its circuit breaker
+//! attempt.rs    something got by one attempt at a time
+//! backoff.rs    pauses between attempts
+//! subscribe.rs  one channel, until dropped
+//! ```
+//!
+//! **Order.** A stream reaches the rest of the code only as `Checked`: logged in and compared by INFO. A call that
+//! names a lineage is sent only on a connection whose check found that lineage.
+//!
+//! **Repeats.** A call is sent again only when Redis said that it did not run: NOSCRIPT, MOVED, ASK, TRYAGAIN. After
+//! a timeout or a lost connection the outcome is `Unknown`, and the caller's to resolve.
+//!
+//! **Rights.** The ACL that is enough, for prefix `tidegate:` (`+cluster|slots` in a Cluster, `+wait` with
+//! `wait_replicas`; what the scripts call is checked against the same user):
+//! [`MINIMAL_ACL`].
+
+mod attempt;
+mod backoff;
+mod connector;
+mod error;
+mod handshake;
+mod info;
+mod lane;
+mod lineage;
+mod reply;
+mod route;
+mod script;
+mod sentinel;
+mod slots;
+mod stream;
+mod subscribe;
+
+pub use error::CallError;
+pub use lineage::Lineage;
+pub use script::Script;
+pub use subscribe::{PubSubEvent, subscribe};
+
+use super::options::{Address, RedisOptions};
+use connector::{Connection, Connector};
+use lane::{Lane, Packet, Replies};
+use redis::{Cmd, Pipeline, ServerError, Value};
+use route::{Node, Route};
 use std::rc::Rc;
 use std::sync::Arc;
-/// x
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Lineage(pub Arc<str>);
-/// x
-pub struct Script {
-    name: &'static str,
-    text: String,
-    sha: String,
-}
-impl Script {
-    /// x
-    pub fn new(name: &'static str, text: &str) -> Self {
-        let s = redis::Script::new(text);
-        Self { name, text: text.to_owned(), sha: s.get_hash().to_owned() }
-    }
-}
-/// x
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CallError {
-    /// x
-    #[error("{0}")]
-    Unavailable(String),
-    /// x
-    #[error("{0}")]
-    Unknown(String),
-    /// x
-    #[error("lineage")]
-    LineageChanged {
-        /// x
-        now: Lineage,
-    },
-    /// x
-    #[error("{0}")]
-    Refused(String),
-}
-/// x
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Rights of the connection layer itself, as `ACL SETUSER` takes them. The scripts need those of their commands too.
+pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all +info +select +ping +subscribe +evalsha +eval +wait +cluster|slots +asking";
+
+/// Redirects and repeats of one call, at most.
+const STEPS: usize = 16;
+/// Before a call that met a moving slot is repeated.
+const MOVING: Duration = Duration::from_millis(10);
+/// A connection that was checked so lately is not checked again when its lineage is not the expected one.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The connections of one thread. Cheap to clone; clones share them.
+///
+/// Lives on a single-threaded tokio runtime. Connects when first used.
 #[derive(Clone)]
-pub struct Link {
-    o: Arc<RedisOptions>,
-    c: Rc<tokio::sync::OnceCell<(MultiplexedConnection, Lineage)>>,
+pub struct Link(Rc<Shared>);
+
+struct Shared {
+    options: Arc<RedisOptions>,
+    route: Route,
 }
+
+/// What to run, so that it can be packed again for a repeat.
+#[derive(Clone, Copy)]
+enum Call<'a> {
+    Script { script: &'a Script, keys: &'a [&'a str], args: &'a [&'a [u8]] },
+    Command(&'a Cmd),
+}
+
 impl Link {
-    /// x
-    pub fn new(o: Arc<RedisOptions>) -> Self {
-        Self { o, c: Rc::default() }
+    /// Connects to nothing yet.
+    pub fn new(options: Arc<RedisOptions>) -> Self {
+        let connector = Arc::new(Connector::new(options.clone()));
+        Self(Rc::new(Shared { route: Route::new(&connector), options }))
     }
-    async fn get(&self) -> Result<(MultiplexedConnection, Lineage), CallError> {
-        self.c
-            .get_or_try_init(|| async {
-                let crate::redis::Topology::Single(a) = &self.o.topology else { panic!() };
-                let mut c = redis::Client::open(format!("redis://{a}/"))
-                    .unwrap()
-                    .get_multiplexed_async_connection()
-                    .await
-                    .map_err(|e| CallError::Unavailable(e.to_string()))?;
-                let info: String = redis::cmd("INFO")
-                    .arg("server")
-                    .query_async(&mut c)
-                    .await
-                    .map_err(|e| CallError::Unavailable(e.to_string()))?;
-                let id = info.lines().find_map(|l| l.strip_prefix("run_id:")).unwrap().trim().to_owned();
-                Ok((c, Lineage(id.into())))
-            })
-            .await
-            .cloned()
+
+    /// Lineage of the node that owns `key`, as of the check of its connection; connects if there is none, and waits
+    /// up to `connect_timeout` for that. `Unavailable` otherwise. Cancel safe.
+    pub async fn lineage(&self, key: &str) -> Result<Lineage, CallError> {
+        let patience = self.0.options.connect_timeout;
+        let node = self.0.route.node(key, patience).await?;
+        let connection = node.plain.connection(patience).await.inspect_err(|_| self.0.route.suspect())?;
+        Ok(connection.lineage.clone())
     }
-    /// x
-    pub async fn lineage(&self, _key: &str) -> Result<Lineage, CallError> {
-        Ok(self.get().await?.1)
-    }
-    /// x
+
+    /// Runs a script on the node that owns `keys[0]` (the slot of no key, if there is none). Bounded by `call_timeout`.
+    ///
+    /// `expected`: nothing is sent to a server of another lineage. Cancelled: it may have run.
     pub async fn script(
         &self,
-        s: &Script,
-        _e: Option<&Lineage>,
+        script: &Script,
+        expected: Option<&Lineage>,
         keys: &[&str],
         args: &[&[u8]],
     ) -> Result<Value, CallError> {
-        let (mut c, _) = self.get().await?;
-        let build = |verb: &str, head: &str| {
-            let mut cmd = redis::cmd(verb);
-            cmd.arg(head).arg(keys.len());
-            for k in keys {
-                cmd.arg(k);
-            }
-            for a in args {
-                cmd.arg(a);
-            }
-            cmd
-        };
-        match c.send_packed_command(&build("EVALSHA", &s.sha)).await.and_then(Value::extract_error) {
-            Ok(v) => Ok(v),
-            Err(e) if e.to_string().contains("NOSCRIPT") || e.to_string().contains("NoScript") => c
-                .send_packed_command(&build("EVAL", &s.text))
-                .await
-                .and_then(Value::extract_error)
-                .map_err(|e| CallError::Refused(format!("{}: {e}", s.name))),
-            Err(e) => Err(CallError::Refused(format!("{}: {e}", s.name))),
-        }
+        let key = keys.first().copied().unwrap_or_default();
+        self.0.call(key, expected, Call::Script { script, keys, args }, 0).await
     }
-    /// x
+
+    /// As [`Link::script`], and until `wait_replicas` replicas have what it wrote; `Unknown` when they have not
+    /// within `wait_timeout`. All of it is bounded by `call_timeout`.
     pub async fn script_replicated(
         &self,
-        s: &Script,
-        e: Option<&Lineage>,
+        script: &Script,
+        expected: Option<&Lineage>,
         keys: &[&str],
         args: &[&[u8]],
     ) -> Result<Value, CallError> {
-        self.script(s, e, keys, args).await
+        let key = keys.first().copied().unwrap_or_default();
+        let replicas = self.0.options.wait_replicas;
+        self.0.call(key, expected, Call::Script { script, keys, args }, replicas).await
     }
-    /// x
-    pub async fn command(&self, _k: &str, _e: Option<&Lineage>, cmd: &Cmd) -> Result<Value, CallError> {
-        let (mut c, _) = self.get().await?;
-        c.send_packed_command(cmd).await.map_err(|e| CallError::Refused(e.to_string()))
+
+    /// Runs a plain command on the node that owns `key`. Bounds and errors as of [`Link::script`].
+    pub async fn command(
+        &self,
+        key: &str,
+        expected: Option<&Lineage>,
+        command: &Cmd,
+    ) -> Result<Value, CallError> {
+        self.0.call(key, expected, Call::Command(command), 0).await
     }
+}
+
+impl Shared {
+    async fn call(
+        &self,
+        key: &str,
+        expected: Option<&Lineage>,
+        call: Call<'_>,
+        replicas: u32,
+    ) -> Result<Value, CallError> {
+        let deadline = Instant::now() + self.options.call_timeout;
+        // A call sent just before its deadline would have an unknown outcome for nothing: half of the time for the
+        // connection, the rest for the answer.
+        let patience = self.options.call_timeout / 2;
+        let mut node = self.route.node(key, patience).await?;
+        let mut with_text = false;
+        let mut asking = false;
+        let mut refusal = String::new();
+        for _ in 0..STEPS {
+            let lane = if replicas > 0 { &node.replicated } else { &node.plain };
+            let connection = match lane.connection(patience).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.route.suspect();
+                    return Err(error);
+                }
+            };
+            if let Some(expected) = expected
+                && *expected != connection.lineage
+            {
+                if connection.checked_at.elapsed() < FRESH {
+                    return Err(CallError::LineageChanged { now: connection.lineage.clone() });
+                }
+                // The caller may know of a change that this connection, made before it, has missed.
+                lane.leave(&connection);
+                continue;
+            }
+            let wait = (replicas > 0).then_some((replicas, self.options.wait_timeout));
+            let packet = call.pack(with_text, asking, wait);
+            let (reply, reached) = match lane.send(&connection, &packet, deadline).await {
+                Ok(replies) => split(replies, asking, wait.is_some()),
+                Err(error) => {
+                    self.route.suspect();
+                    return Err(error);
+                }
+            };
+            let error = match reply {
+                Value::ServerError(error) => error,
+                value => {
+                    return replicated(reached, replicas, lane, &connection).map(|()| value);
+                }
+            };
+            refusal = format!(
+                "Redis at {} refused {}: {}",
+                connection.address,
+                call.name(),
+                reply::error_text(&error)
+            );
+            match self.next(&error, &connection, lane) {
+                Next::WithText if !with_text => with_text = true,
+                Next::Node(to) => (node, asking) = (to, false),
+                Next::Ask(to) => (node, asking) = (to, true),
+                Next::Later => {
+                    if timeout_at(deadline, sleep(MOVING)).await.is_err() {
+                        break;
+                    }
+                    asking = false;
+                    node = self.route.node(key, patience).await?;
+                }
+                Next::WithText | Next::Refused => break,
+            }
+        }
+        Err(CallError::Refused(refusal))
+    }
+
+    /// What an error of Redis means for the call, which did not run.
+    fn next(&self, error: &ServerError, connection: &Arc<Connection>, lane: &Lane) -> Next {
+        let redirect = || slots::redirect_of(error.details()?, &connection.address);
+        match (error.code(), &self.route) {
+            ("NOSCRIPT", _) => Next::WithText,
+            ("MOVED", Route::Slots(slots)) => {
+                redirect().map_or(Next::Refused, |(slot, to): (u16, Address)| {
+                    slots.moved(slot, &to);
+                    Next::Node(slots.at(&to))
+                })
+            }
+            ("ASK", Route::Slots(slots)) => {
+                redirect().map_or(Next::Refused, |(_, to)| Next::Ask(slots.at(&to)))
+            }
+            ("TRYAGAIN", Route::Slots(_)) => Next::Later,
+            _ => {
+                if Lane::leads_astray(error) {
+                    lane.leave(connection);
+                    self.route.suspect();
+                }
+                Next::Refused
+            }
+        }
+    }
+}
+
+enum Next {
+    /// Redis does not know the script: send its text.
+    WithText,
+    /// The slot is there now.
+    Node(Rc<Node>),
+    /// The key is there already, its slot not yet.
+    Ask(Rc<Node>),
+    /// The keys are between two nodes.
+    Later,
+    Refused,
+}
+
+impl Call<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Script { script, .. } => script.name(),
+            Self::Command(_) => "a command",
+        }
+    }
+
+    fn pack(self, with_text: bool, asking: bool, wait: Option<(u32, Duration)>) -> Packet {
+        let command = self.command(with_text);
+        if !asking && wait.is_none() {
+            return Packet::One(command);
+        }
+        let mut commands = Pipeline::with_capacity(3);
+        let mut count = 1;
+        if asking {
+            commands.cmd("ASKING");
+            count += 1;
+        }
+        commands.add_command(command);
+        if let Some((replicas, timeout)) = wait {
+            // Zero would be for ever.
+            commands.cmd("WAIT").arg(replicas).arg(timeout.as_millis().max(1) as u64);
+            count += 1;
+        }
+        Packet::Many { commands, count }
+    }
+
+    /// With its text a script is known to Redis from then on.
+    fn command(self, with_text: bool) -> Cmd {
+        let Self::Script { script, keys, args } = self else {
+            let Self::Command(command) = self else { unreachable!("the other variant") };
+            return command.clone();
+        };
+        let body = if with_text { script.text() } else { script.sha1() };
+        let size = body.len()
+            + 32
+            + keys.iter().map(|key| key.len()).sum::<usize>()
+            + args.iter().map(|arg| arg.len()).sum::<usize>();
+        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
+        command.arg(if with_text { "EVAL" } else { "EVALSHA" }).arg(body).arg(keys.len());
+        for key in keys {
+            command.arg(*key);
+        }
+        for arg in args {
+            command.arg(*arg);
+        }
+        command
+    }
+}
+
+/// The call's own reply, and that of WAIT.
+fn split(replies: Replies, asking: bool, waited: bool) -> (Value, Option<Value>) {
+    match replies {
+        Replies::One(value) => (value, None),
+        Replies::Many(mut values) => {
+            let reached = if waited { values.pop() } else { None };
+            let own = usize::from(asking);
+            (if own < values.len() { values.swap_remove(own) } else { Value::Nil }, reached)
+        }
+    }
+}
+
+/// Whether as many replicas have it as must.
+fn replicated(
+    reached: Option<Value>,
+    replicas: u32,
+    lane: &Lane,
+    connection: &Arc<Connection>,
+) -> Result<(), CallError> {
+    let text = match reached {
+        None => return Ok(()),
+        Some(Value::Int(count)) if count >= i64::from(replicas) => return Ok(()),
+        Some(Value::Int(count)) => format!("{count} replicas have it, {replicas} must (wait_replicas)"),
+        Some(Value::ServerError(error)) => {
+            if Lane::leads_astray(&error) {
+                lane.leave(connection);
+            }
+            format!("WAIT failed: {}", reply::error_text(&error))
+        }
+        Some(other) => format!("WAIT replied {other:?}"),
+    };
+    Err(CallError::Unknown(format!("Redis at {} ran it, but {text}", connection.address)))
 }
