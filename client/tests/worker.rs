@@ -72,7 +72,8 @@ async fn every_message_is_handled_and_acked_and_none_is_lost() {
     let observing = Arc::clone(&detector);
     let handled = Arc::new(Mutex::new(BTreeMap::new()));
     let seen = Arc::clone(&handled);
-    let worker = worker(&server).concurrency(8).on_delivery(move |message| observing.lock().observe(message));
+    let worker =
+        worker(&server).concurrency(8).on_delivery(move |_, message| observing.lock().observe(message));
     let running = run(worker, move |message| {
         *seen.lock().entry(message.body.get().to_owned()).or_insert(0) += 1;
         async { Ok(()) }

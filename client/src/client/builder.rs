@@ -3,7 +3,7 @@
 use super::transport::Transport;
 use super::{BuildError, Client, RetryPolicy};
 use http::HeaderValue;
-use http::uri::{Scheme, Uri};
+use http::uri::{Authority, Scheme, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::sync::Arc;
@@ -32,6 +32,12 @@ impl ClientBuilder {
             response_bytes_max: 16 << 20,
             retry: RetryPolicy::default(),
         }
+    }
+
+    /// The same settings for another gateway.
+    pub(crate) fn at(mut self, base_url: &str) -> Self {
+        base_url.clone_into(&mut self.base_url);
+        self
     }
 
     /// Bearer token with scope `worker` or `admin`; none by default.
@@ -79,12 +85,7 @@ impl ClientBuilder {
 
     /// Checks address and token. Connects to nothing yet.
     pub fn build(self) -> Result<Client, BuildError> {
-        let bad_url = || BuildError::BaseUrl(self.base_url.clone());
-        let uri: Uri = self.base_url.parse().map_err(|_| bad_url())?;
-        let authority = uri.authority().cloned().ok_or_else(bad_url)?;
-        if uri.scheme() != Some(&Scheme::HTTP) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(bad_url());
-        }
+        let authority = authority(&self.base_url).ok_or(BuildError::BaseUrl(self.base_url))?;
         let authorization = match &self.token {
             None => None,
             Some(token) => {
@@ -105,6 +106,7 @@ impl ClientBuilder {
         Ok(Client {
             shared: Arc::new(Transport {
                 http,
+                base_url: base_url(&authority),
                 authority,
                 authorization,
                 request_timeout: self.request_timeout,
@@ -113,4 +115,19 @@ impl ClientBuilder {
             }),
         })
     }
+}
+
+/// How [`Client::base_url`] spells an address; `None` where no client can be built for it.
+pub(crate) fn normal_url(address: &str) -> Option<String> {
+    authority(address).map(|authority| base_url(&authority))
+}
+
+fn base_url(authority: &Authority) -> String {
+    format!("http://{}", authority.as_str().to_ascii_lowercase())
+}
+
+fn authority(address: &str) -> Option<Authority> {
+    let uri: Uri = address.parse().ok()?;
+    let bare = uri.scheme() == Some(&Scheme::HTTP) && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    uri.authority().filter(|_| bare).cloned()
 }

@@ -124,6 +124,11 @@ impl ClientError {
         }
     }
 
+    /// True when no answer came: no connection, a broken one, or nothing in time. The call may have taken effect.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. })
+    }
+
     /// True when the same call may succeed later without anybody changing it: the gateway is away, busy or
     /// faulty. False when it will be refused again.
     pub fn is_transient(&self) -> bool {
@@ -143,6 +148,11 @@ pub enum BuildError {
     /// The address is no `http://host:port`.
     #[error("`{0}` is no base URL; give scheme and authority alone, such as http://127.0.0.1:8081")]
     BaseUrl(String),
+    /// A fleet without an address.
+    #[error(
+        "no address is given; give the inner listener of at least one gateway, such as http://127.0.0.1:8081"
+    )]
+    NoAddress,
     /// The token cannot stand in a header.
     #[error("the bearer token holds characters that a header cannot carry")]
     Token,

@@ -22,6 +22,7 @@ mod transport;
 mod worker;
 
 pub use builder::ClientBuilder;
+pub(crate) use builder::normal_url;
 pub use error::{BuildError, ClientError};
 pub use retry::{Backoff, RetryPolicy};
 pub use worker::{Refusal, Transitioned};
@@ -46,5 +47,21 @@ impl Client {
     /// To set token, time-outs and bounds.
     pub fn builder(base_url: &str) -> ClientBuilder {
         ClientBuilder::new(base_url)
+    }
+
+    /// The address it was built for, in lower case and without a slash at its end.
+    pub fn base_url(&self) -> &str {
+        &self.shared.base_url
+    }
+
+    /// The bounds on its retries.
+    pub fn retry(&self) -> RetryPolicy {
+        self.shared.retry
+    }
+
+    /// The same gateway over the same connections, with other bounds on retries.
+    #[must_use]
+    pub fn with_retry(&self, retry: RetryPolicy) -> Self {
+        Self { shared: Arc::new(transport::Transport { retry, ..(*self.shared).clone() }) }
     }
 }

@@ -28,8 +28,9 @@ pub(super) fn segment(name: &str) -> impl Display + '_ {
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Transport {
+    pub(super) base_url: String,
     pub(super) http: Pool<HttpConnector, Full<Bytes>>,
     pub(super) authority: Authority,
     pub(super) authorization: Option<HeaderValue>,

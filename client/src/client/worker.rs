@@ -149,7 +149,7 @@ impl Client {
         self.transition(ticket, "cancelled", &CancelledRequest { reason: reason.into() }).await
     }
 
-    async fn transition(
+    pub(crate) async fn transition(
         &self,
         ticket: &str,
         verb: &str,

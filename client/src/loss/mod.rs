@@ -3,6 +3,9 @@
 //! A group must have seen `[start, end)` of each queue. An offset is explained when a worker received it, or when
 //! the gateway says it was dropped at its deadline, dead-lettered, or skipped. Whatever is left was lost on the
 //! way. Each worker keeps its own detector; merged they speak for the group.
+//!
+//! Each gateway has a log, and offsets, of its own: keep a detector for each ([`crate::Member::name`] tells them
+//! apart) and compare it with that gateway's offsets.
 
 mod intervals;
 
@@ -14,7 +17,7 @@ use std::collections::BTreeMap;
 /// Ranges kept per queue by default: far more than a queue's holes under any sane delivery order.
 const RANGES_MAX: usize = 100_000;
 
-/// Collects the offsets that reached workers.
+/// Collects the offsets of one gateway that reached workers.
 ///
 /// Bounded: a queue keeps at most so many separate ranges. Offsets that would need more are not recorded and the
 /// detector says so ([`LossReport::saturated`]); they then show up as unexplained, never as explained.

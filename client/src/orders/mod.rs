@@ -22,7 +22,9 @@
 //! | the release event comes before the row | it leaves a closed row under the ticket's key; the insert finds it and the order is not made |
 //! | the release event comes while the row is inserted | the unique key puts the two writes in an order: the one before, or the row and then its closing |
 //! | a repeated `created` is answered after the ticket went on | the answer shows the ticket as it is: released closes the row, paid marks it paid |
-//! | events of a ticket overtake each other | only ends are looked at, a ticket has exactly one end, and an end is final in the row too |
+//! | order or event stands in the logs of two gateways, because one took over from the other | as a redelivery: each (ticket, version) may come several times and from any gateway, and every step changes nothing when it is repeated |
+//! | `created` was sent to a gateway that died, and again to another one | the gateways share the ledger, where it is idempotent |
+//! | events of a ticket overtake each other, from one gateway or from several | only ends are looked at, a ticket has exactly one end, and an end is final in the row too |
 //! | two workers, or worker and recovery, hold the same ticket | insert, `created` and the conditional writes are all idempotent, and the order id follows from the row |
 
 mod closer;

@@ -3,12 +3,12 @@
 use super::store::{OrderRow, OrderStore, Release, RowState};
 use super::worker::OrderStats;
 use crate::wire::{Message, OrderBody, Ticket, TicketStatus};
-use crate::{Client, ClientError, Refusal, Retry, Transitioned};
+use crate::{ClientError, Fleet, Member, Refusal, Retry, Transitioned};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub(super) struct Protocol<S> {
-    pub(super) client: Client,
+    pub(super) fleet: Fleet,
     pub(super) store: Arc<S>,
     pub(super) stats: Arc<OrderStats>,
     pub(super) confirmed: Option<mpsc::Sender<Ticket<'static>>>,
@@ -24,21 +24,27 @@ pub(super) enum Unsettled<E: std::error::Error> {
 }
 
 impl<S: OrderStore> Protocol<S> {
-    /// Handles one message of topic `orders`; `Ok` means ack.
-    pub(super) async fn order(&self, message: Message<'static>) -> Result<(), Retry> {
+    /// Handles one message of topic `orders`; `Ok` means ack. The gateway that delivered it is told first.
+    pub(super) async fn order(&self, message: Message<'static>, from: &Member) -> Result<(), Retry> {
         // An order that does not parse becomes a dead letter in the end, and its ticket `failed`.
         let order: OrderBody<'_> = serde_json::from_str(message.body.get())?;
         let row = self.store.insert_pending(&order).await?;
         match row.state {
-            RowState::Pending => self.settle(&row).await.map(drop).map_err(Retry::from),
+            RowState::Pending => {
+                self.settle(&row, &self.fleet.preferring(from)).await.map(drop).map_err(Retry::from)
+            }
             // Settled before; only the ack was missing.
             RowState::Confirmed | RowState::Paid | RowState::Closed => Ok(()),
         }
     }
 
     /// Asks the ledger about a pending row and writes down what it says.
-    pub(super) async fn settle(&self, row: &OrderRow) -> Result<RowState, Unsettled<S::Error>> {
-        let state = match self.client.created(&row.ticket, &row.order_id).await.map_err(Unsettled::Client)? {
+    pub(super) async fn settle(
+        &self,
+        row: &OrderRow,
+        fleet: &Fleet,
+    ) -> Result<RowState, Unsettled<S::Error>> {
+        let state = match fleet.created(&row.ticket, &row.order_id).await.map_err(Unsettled::Client)? {
             Transitioned::Done(ticket) => self.follow(ticket).await,
             Transitioned::Refused(refusal) => self.refused(row, refusal).await,
         }

@@ -19,7 +19,7 @@ const LOT_MAX: usize = 50_000;
 /// What became of one row.
 enum Recovered {
     Settled,
-    /// The gateway has never heard of the ticket; the row stays pending, which is no order.
+    /// No gateway has ever heard of the ticket; the row stays pending, which is no order.
     Unknown,
 }
 
@@ -94,12 +94,12 @@ impl<S: OrderStore> Protocol<S> {
     async fn recover_row(&self, row: OrderRow) -> Result<Recovered, ClientError> {
         let mut away = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            match self.settle(&row).await {
+            match self.settle(&row, &self.fleet).await {
                 Ok(_state) => return Ok(Recovered::Settled),
                 Err(Unsettled::Client(error))
                     if error.problem_type() == Some(ProblemType::TicketNotFound) =>
                 {
-                    tracing::warn!(ticket = %row.ticket, "pending row of a ticket that the gateway does not know");
+                    tracing::warn!(ticket = %row.ticket, "pending row of a ticket that no gateway knows");
                     return Ok(Recovered::Unknown);
                 }
                 Err(Unsettled::Client(error)) if !error.is_transient() => return Err(error),

@@ -5,7 +5,7 @@ use super::protocol::Protocol;
 use super::store::OrderStore;
 use crate::wire::{Message, Ticket};
 use crate::worker::Counter;
-use crate::{Client, ClientError, Worker, WorkerStats, WorkerSummary};
+use crate::{ClientError, Fleet, Member, Worker, WorkerStats, WorkerSummary};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 /// An order worker over a store. Set it up, then [`OrderWorker::run`] it.
 pub struct OrderWorker<S> {
-    client: Client,
+    fleet: Fleet,
     store: Arc<S>,
     orders: Worker,
     events: Worker,
@@ -80,11 +80,12 @@ impl OrderWatch {
 
 impl<S: OrderStore> OrderWorker<S> {
     /// On topic `orders` as group `order-workers`, and on `order-events` as group `order-closer`, 16 orders at
-    /// once.
-    pub fn new(client: Client, store: Arc<S>) -> Self {
-        let orders = Worker::new(client.clone(), "orders", "order-workers");
-        let events = Worker::new(client.clone(), "order-events", "order-closer").tags(TAGS);
-        Self { client, store, orders, events, concurrency: 16, confirmed: None, stats: Arc::default() }
+    /// once, from every gateway of the fleet; a [`crate::Client`] is a fleet of one.
+    pub fn new(fleet: impl Into<Fleet>, store: Arc<S>) -> Self {
+        let fleet = fleet.into();
+        let orders = Worker::new(fleet.clone(), "orders", "order-workers");
+        let events = Worker::new(fleet.clone(), "order-events", "order-closer").tags(TAGS);
+        Self { fleet, store, orders, events, concurrency: 16, confirmed: None, stats: Arc::default() }
     }
 
     /// Orders (and as many events) at once.
@@ -138,7 +139,10 @@ impl<S: OrderStore> OrderWorker<S> {
 
     /// Called with every order message that arrives; see [`Worker::on_delivery`].
     #[must_use]
-    pub fn on_delivery(mut self, observer: impl Fn(&Message<'static>) + Send + Sync + 'static) -> Self {
+    pub fn on_delivery(
+        mut self,
+        observer: impl Fn(&Member, &Message<'static>) + Send + Sync + 'static,
+    ) -> Self {
         self.orders = self.orders.on_delivery(observer);
         self
     }
@@ -160,7 +164,7 @@ impl<S: OrderStore> OrderWorker<S> {
         }
     }
 
-    /// Runs until `shutdown` is ready, or until the gateway refuses in a way that waiting does not mend.
+    /// Runs until `shutdown` is ready, or until all gateways refuse in a way that waiting does not mend.
     /// Rows that are pending at the start are listed first and settled beside the first new orders: that may
     /// have to wait for the gateway, and the steps do not mind each other.
     ///
@@ -168,7 +172,7 @@ impl<S: OrderStore> OrderWorker<S> {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<OrderSummary, ClientError> {
         let watch = self.watch();
         let protocol = Arc::new(Protocol {
-            client: self.client,
+            fleet: self.fleet,
             store: self.store,
             stats: self.stats,
             confirmed: self.confirmed,
@@ -176,9 +180,9 @@ impl<S: OrderStore> OrderWorker<S> {
         let (stop, stopping) = watch::channel(false);
         let on_order = {
             let protocol = Arc::clone(&protocol);
-            move |message| {
+            move |message, from: Member| {
                 let protocol = Arc::clone(&protocol);
-                async move { protocol.order(message).await }
+                async move { protocol.order(message, &from).await }
             }
         };
         let on_event = {
@@ -199,7 +203,7 @@ impl<S: OrderStore> OrderWorker<S> {
                 () = until_set(stopping.clone()) => Ok(()),
             }
         };
-        let orders = self.orders.run(on_order, until_set(stopping.clone()));
+        let orders = self.orders.run_from(on_order, until_set(stopping.clone()));
         let events = self.events.run(on_event, until_set(stopping.clone()));
         // On the heap: three of them side by side are more than callers want in their own future.
         let mut parts = Box::pin(async {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 /// An aborted handler ends at its next await; one that never comes to it is left behind after this.
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 
-/// What all messages of a worker share.
+/// What all messages of one gateway share; acks and extensions go where they came from.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) topic: Arc<str>,

@@ -1,21 +1,21 @@
 //! What can be set on a worker, and the bounds that hold.
 
 use super::stats::WorkerStats;
-use crate::Client;
 use crate::wire::Message;
+use crate::{Fleet, Member};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) type OnDelivery = Arc<dyn Fn(&Message<'static>) + Send + Sync>;
+pub(super) type OnDelivery = Arc<dyn Fn(&Member, &Message<'static>) + Send + Sync>;
 
 /// A consumer of one group. Set it up, then [`Worker::run`] it.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use tidegate_client::{Client, Retry, Worker};
+/// use tidegate_client::{Fleet, Retry, Worker};
 ///
-/// let client = Client::new("http://127.0.0.1:8081")?;
-/// let summary = Worker::new(client, "mail", "sender")
+/// let fleet = Fleet::builder(["http://10.0.0.1:8081", "http://10.0.0.2:8081"]).build()?;
+/// let summary = Worker::new(fleet, "mail", "sender")
 ///     .concurrency(8)
 ///     .run(
 ///         |message| async move {
@@ -30,7 +30,7 @@ pub(super) type OnDelivery = Arc<dyn Fn(&Message<'static>) + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct Worker {
-    pub(super) client: Client,
+    pub(super) fleet: Fleet,
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) consumer: Option<String>,
@@ -46,10 +46,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// With 16 messages in flight, leases of 30 s, and 10 s to stop.
-    pub fn new(client: Client, topic: &str, group: &str) -> Self {
+    /// With 16 messages in flight, leases of 30 s, and 10 s to stop. Receives from every gateway of the fleet; a
+    /// [`crate::Client`] is a fleet of one.
+    pub fn new(fleet: impl Into<Fleet>, topic: &str, group: &str) -> Self {
         Self {
-            client,
+            fleet: fleet.into(),
             topic: topic.into(),
             group: group.into(),
             consumer: None,
@@ -65,7 +66,9 @@ impl Worker {
         }
     }
 
-    /// At most so many handlers at once; at least 1. No more messages than that are under lease here.
+    /// At most so many handlers at once, over all gateways; at least 1. From one gateway no more messages than that
+    /// are under lease here; from several at once it may be twice as many, because what a gateway was asked for
+    /// while handlers were free may come when another one has filled them. Those wait, and their leases are kept.
     #[must_use]
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.concurrency = handlers.max(1);
@@ -107,7 +110,7 @@ impl Worker {
         self
     }
 
-    /// Longest pause between receives while the gateway is away; 5 s by default.
+    /// Longest pause between receives while a gateway is away; 5 s by default.
     #[must_use]
     pub fn away_delay_max(mut self, delay: Duration) -> Self {
         self.away_delay_max = delay;
@@ -121,10 +124,13 @@ impl Worker {
         self
     }
 
-    /// Called with every message that arrives, redeliveries included, before its handler; for loss detection.
-    /// Must be quick: it runs on the receive loop.
+    /// Called with every message that arrives and the gateway that delivered it, redeliveries included, before its
+    /// handler; for loss detection. Must be quick: it runs on the receive loop of that gateway.
     #[must_use]
-    pub fn on_delivery(mut self, observer: impl Fn(&Message<'static>) + Send + Sync + 'static) -> Self {
+    pub fn on_delivery(
+        mut self,
+        observer: impl Fn(&Member, &Message<'static>) + Send + Sync + 'static,
+    ) -> Self {
         self.on_delivery = Some(Arc::new(observer));
         self
     }

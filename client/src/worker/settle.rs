@@ -1,5 +1,5 @@
 //! Acks and nacks, batched: while one call is under way the next batch collects. A gateway that is away holds
-//! this task up, then the verdicts' channel fills, then handlers keep their permits: nothing grows.
+//! this task up, then the verdicts' channel fills, then nothing more is received from it: nothing grows.
 
 use super::lease::Shared;
 use crate::ClientError;
