@@ -6,6 +6,9 @@
 //! cargo run --example order_worker --features sqlite -- --inner http://127.0.0.1:8081 --db orders.sqlite
 //! ```
 //!
+//! `--inner` may be given several times, or several addresses with commas between them; gateways that share a ledger
+//! are found from any one of them.
+//!
 //! Ctrl-C or SIGTERM stops it: it finishes what it has begun, gives the rest back, and prints what it did.
 
 use anyhow::Context as _;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use tidegate_client::orders::{OrderStore, PaySample};
 use tidegate_client::sqlite::{DbOptions, OrderDb};
 use tidegate_client::wire::Ticket;
-use tidegate_client::{Client, OrderWorker, Transitioned};
+use tidegate_client::{Fleet, OrderWorker, Transitioned};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -35,9 +38,9 @@ const PAYMENTS_STOP: Duration = Duration::from_secs(15);
 #[derive(Debug, Parser)]
 #[command(about = "Writes Tidegate orders into SQLite and pays some of them")]
 struct Options {
-    /// Inner listener of the gateway.
-    #[arg(long, default_value = "http://127.0.0.1:8081")]
-    inner: String,
+    /// Inner listeners of one or more gateways, repeated or with commas; the others of the fleet are found from them.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:8081")]
+    inner: Vec<String>,
     /// Bearer token with scope `worker`; not needed on loopback by default. Also taken from `TIDEGATE_TOKEN`.
     #[arg(long)]
     token: Option<String>,
@@ -78,29 +81,31 @@ async fn main() -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let options = Options::parse();
-    let mut client = Client::builder(&options.inner);
-    if let Some(token) = options.token.clone().or_else(|| std::env::var("TIDEGATE_TOKEN").ok()) {
-        client = client.token(token);
-    }
-    let client = client.build()?;
+    let token = options.token.clone().or_else(|| std::env::var("TIDEGATE_TOKEN").ok());
+    let fleet = Fleet::builder(&options.inner)
+        .client(|client| match token {
+            Some(token) => client.token(token),
+            None => client,
+        })
+        .build()?;
     let db = OrderDb::open(&options.db, DbOptions::default())
         .with_context(|| format!("cannot open {}", options.db.display()))?;
     let db = Arc::new(db);
 
     let (confirmed, to_pay) = mpsc::channel(1024);
     let payer = Payer {
-        client: client.clone(),
+        fleet: fleet.clone(),
         db: Arc::clone(&db),
         sample: PaySample { ratio: options.pay_ratio, seed: options.seed },
         delay: Duration::from_millis(options.pay_delay_ms),
     };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let paying = tokio::spawn(payer.run(to_pay));
-    let worker = OrderWorker::new(client, Arc::clone(&db))
+    let worker = OrderWorker::new(fleet, Arc::clone(&db))
         .concurrency(options.concurrency)
         .consumer(&options.name)
         .confirmed(confirmed);
-    tracing::info!(inner = %options.inner, db = %options.db.display(), "order worker runs");
+    tracing::info!(inner = options.inner.join(","), db = %options.db.display(), "order worker runs");
     let summary = worker
         .run(async {
             tokio::select! {
@@ -133,7 +138,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// Plays the payment provider: money comes some time after the order, or never.
 struct Payer {
-    client: Client,
+    fleet: Fleet,
     db: Arc<OrderDb>,
     sample: PaySample,
     delay: Duration,
@@ -218,7 +223,7 @@ impl Payer {
     async fn pay(&self, ticket: &str) -> anyhow::Result<Payment> {
         // The same id on every attempt, so that a repeat is the same payment.
         let payment_id = format!("pay-{ticket}");
-        match self.client.paid(ticket, &payment_id).await? {
+        match self.fleet.paid(ticket, &payment_id).await? {
             Transitioned::Done(paid) => {
                 self.db.paid(ticket, &payment_id, paid.version).await?;
                 Ok(Payment::Taken)

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Addresses kept beyond those given; further ones are passed over until others are forgotten.
 const FOUND_MAX: usize = 64;
 
+/// Ids under which one address is listed at once; more than two are nonsense.
+const NAMES_MAX: usize = 8;
+
 /// What came of asking one address.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -25,14 +28,14 @@ pub(super) enum Heard {
 struct Known {
     member: Member,
     given: bool,
-    /// Has answered as a gateway.
+    /// Has answered as the gateway that it is listed as.
     proven: bool,
-    /// And did so in this round.
-    alive: bool,
     /// Goes by the address that the gateway names itself.
     own: bool,
-    /// Named by a list of this round.
-    listed: bool,
+    /// The id that it told in this round.
+    told: Option<String>,
+    /// The ids under which lists of this round name it.
+    names: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -43,19 +46,34 @@ pub(super) struct Book {
     full: bool,
 }
 
+impl Known {
+    fn new(id: &str, client: Client, given: bool) -> Self {
+        // One that was given has the benefit of the doubt until it was asked.
+        let member = Member::new(id, client, given);
+        Self { member, given, proven: false, own: false, told: None, names: Vec::new() }
+    }
+
+    fn name(&mut self, id: &str) {
+        if self.names.len() < NAMES_MAX && self.names.iter().all(|name| name != id) {
+            self.names.push(id.to_owned());
+        }
+    }
+
+    /// Compares what it told with what it is listed as. The address that one gateway calls its own may lead to
+    /// another one from here (`127.0.0.1`, `0.0.0.0`), and that one is not what was looked for.
+    fn judge(&mut self) {
+        if let Some(id) = self.told.take() {
+            self.proven = self.given || self.names.contains(&id);
+            if self.proven && self.member.id() != id {
+                self.member = Member::new(&id, self.member.client().clone(), true);
+            }
+        }
+    }
+}
+
 impl Book {
     pub(super) fn new(given: Vec<Client>) -> Self {
-        let known = given
-            .into_iter()
-            .map(|client| Known {
-                member: Member::new("", client, true),
-                given: true,
-                proven: false,
-                alive: false,
-                own: false,
-                listed: false,
-            })
-            .collect();
+        let known = given.into_iter().map(|client| Known::new("", client, true)).collect();
         Self { known, heard: false, full: false }
     }
 
@@ -75,16 +93,18 @@ impl Book {
             return Vec::new();
         };
         known.member.set_answers(!matches!(heard, Heard::Silence));
-        known.alive = false;
-        let Heard::List(list) = heard else { return Vec::new() };
-        if let Some(this) = list.iter().find(|gateway| gateway.this) {
-            (known.proven, known.alive) = (true, true);
-            known.own = own_url(this).is_some_and(|own| own == url);
-            if known.member.id() != this.gateway {
-                known.member = Member::new(&this.gateway, known.member.client().clone(), true);
-            }
-        } else if !known.given {
-            // No gateway: those are in their own list.
+        let Heard::List(list) = heard else {
+            // Another server at this address is not the gateway that was found there.
+            known.proven &= known.given || matches!(heard, Heard::Silence);
+            return Vec::new();
+        };
+        let this = list.iter().find(|gateway| gateway.this);
+        known.own = this.and_then(own_url).is_some_and(|own| own == url);
+        known.proven &= known.given || this.is_some();
+        known.told = this.map(|this| this.gateway.clone());
+        // The word of one that was found counts once it has proved to be who it was said to be.
+        let trusted = known.given || known.proven && known.told.as_deref() == Some(known.member.id());
+        if !trusted {
             return Vec::new();
         }
         self.heard = true;
@@ -94,7 +114,7 @@ impl Book {
     fn named(&mut self, gateway: &Gateway, reach: impl Fn(&str) -> Option<Client>) -> Option<Client> {
         let url = own_url(gateway)?;
         if let Some(known) = self.known.iter_mut().find(|known| known.member.url() == url) {
-            known.listed = true;
+            known.name(&gateway.gateway);
             return None;
         }
         // Without an id it could not be told from the address that answered.
@@ -103,32 +123,29 @@ impl Book {
         }
         if self.known.iter().filter(|known| !known.given).count() >= FOUND_MAX {
             if !std::mem::replace(&mut self.full, true) {
-                tracing::warn!(%url, kept = FOUND_MAX, "too many gateways are listed; this one and others are passed over");
+                tracing::warn!(%url, kept = FOUND_MAX,
+                    "more gateways are listed than are kept; this one and others are passed over");
             }
             return None;
         }
         let client = reach(&url)?;
-        let member = Member::new(&gateway.gateway, client.clone(), false);
-        self.known.push(Known {
-            member,
-            given: false,
-            proven: false,
-            alive: false,
-            own: false,
-            listed: true,
-        });
+        let mut known = Known::new(&gateway.gateway, client.clone(), false);
+        known.name(&gateway.gateway);
+        self.known.push(known);
         Some(client)
     }
 
     /// Ends a round: forgets who neither answers as a gateway nor is named by anybody, and answers the members.
     pub(super) fn close_round(&mut self) -> Arc<[Member]> {
         // Where nobody could be heard, nobody was left out.
-        if std::mem::take(&mut self.heard) {
-            self.known.retain(|known| known.given || known.listed || known.alive);
-        }
-        for known in &mut self.known {
-            known.listed = false;
-        }
+        let heard = std::mem::take(&mut self.heard);
+        self.known.retain_mut(|known| {
+            let silent = known.told.is_none();
+            known.judge();
+            let named = !std::mem::take(&mut known.names).is_empty();
+            let stays = if silent { !heard } else { known.proven };
+            known.given || named || stays
+        });
         self.members()
     }
 

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! A fleet starts from the addresses it is given and learns the others from `GET /v1/gateways`. A listed address
-//! becomes a member once it has answered as a gateway; one that does not answer costs a probe each round and
-//! nothing else, so gateways that name addresses which only they can reach do no harm. The addresses given stay
+//! becomes a member once it has answered as the gateway that it is listed as; one that does not answer, or leads to
+//! somebody else from here, costs a probe each round and nothing else, so gateways that name addresses which only they
+//! can reach do no harm. The addresses given stay
 //! known for ever, whether they answer or not; others are forgotten when they do not answer and no list that was
 //! heard names them. So the worst that can happen is that the fleet is what it was given.
 //!

@@ -1,5 +1,5 @@
 //! A gateway in miniature: leases on messages, tickets with their states, all in memory. It keeps the contract;
-//! tests steer it by gates and by moving tickets by hand.
+//! tests steer it by gates and by moving tickets by hand. Several of them share a ledger and list each other.
 
 use super::{Reply, Seen, Server};
 use parking_lot::Mutex;
@@ -33,7 +33,6 @@ pub struct TicketState {
 #[derive(Default)]
 struct State {
     groups: BTreeMap<String, Vec<Stored>>,
-    tickets: BTreeMap<String, TicketState>,
     /// Paths (by their end) that break the connection, with how often still; before or after the effect.
     broken: Vec<(String, u32, Lost)>,
     /// Paths (by their end) that wait until the gate is opened.
@@ -48,9 +47,16 @@ pub enum Lost {
     Answer,
 }
 
+/// What the list says: ids and inner addresses of the gateways with a heartbeat.
+pub type Heartbeats = Arc<Mutex<Vec<(String, String)>>>;
+
 #[derive(Clone, Default)]
 pub struct FakeGateway {
+    /// Empty: it belongs to no fleet and has no list.
+    pub id: String,
+    pub heartbeats: Heartbeats,
     state: Arc<Mutex<State>>,
+    tickets: Arc<Mutex<BTreeMap<String, TicketState>>>,
     changed: Arc<Notify>,
 }
 
@@ -65,6 +71,50 @@ impl FakeGateway {
             async move { gateway.answer(request).await }
         })
         .await
+    }
+
+    /// The first gateway of a fleet.
+    pub fn of_fleet(id: &str) -> Self {
+        Self { id: id.to_owned(), ..Self::default() }
+    }
+
+    /// One more, with a log of its own over the same ledger.
+    pub fn beside(&self, id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            heartbeats: Arc::clone(&self.heartbeats),
+            tickets: Arc::clone(&self.tickets),
+            ..Self::default()
+        }
+    }
+
+    /// Has a heartbeat under this address from now on.
+    pub fn join(&self, url: &str) {
+        self.heartbeats.lock().push((self.id.clone(), url.to_owned()));
+    }
+
+    /// Its heartbeat is gone.
+    pub fn leave(&self) {
+        self.heartbeats.lock().retain(|(id, _)| *id != self.id);
+    }
+
+    /// Serves again at the address of an earlier server, which was dropped.
+    pub async fn serve_at(&self, url: &str) -> Server {
+        let address = url.strip_prefix("http://").unwrap();
+        let listener = super::within("the port is free", async {
+            loop {
+                match tokio::net::TcpListener::bind(address).await {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
+        let gateway = self.clone();
+        Server::start_on(listener, move |request| {
+            let gateway = gateway.clone();
+            async move { gateway.answer(request).await }
+        })
     }
 
     /// A message into `topic/group`.
@@ -103,14 +153,14 @@ impl FakeGateway {
             order_id: order_id.map(str::to_owned),
             payment_id: None,
         };
-        self.state.lock().tickets.insert(ticket.to_owned(), state);
+        self.tickets.lock().insert(ticket.to_owned(), state);
     }
 
     /// Moves a ticket on, with its event.
     pub fn transit(&self, ticket: &str, to: &str) {
         let (from, version) = {
-            let mut state = self.state.lock();
-            let ticket = state.tickets.get_mut(ticket).unwrap();
+            let mut tickets = self.tickets.lock();
+            let ticket = tickets.get_mut(ticket).unwrap();
             ticket.version += 1;
             (std::mem::replace(&mut ticket.status, to.to_owned()), ticket.version)
         };
@@ -123,7 +173,7 @@ impl FakeGateway {
     }
 
     pub fn ticket(&self, ticket: &str) -> TicketState {
-        self.state.lock().tickets[ticket].clone()
+        self.tickets.lock()[ticket].clone()
     }
 
     /// The next `times` requests whose path ends so get no answer.
@@ -222,9 +272,23 @@ impl FakeGateway {
             ["v1", "topics", topic, "groups", group, verb] => {
                 self.change_leases(&format!("{topic}/{group}"), verb, &request.body)
             }
+            ["v1", "gateways"] if !self.id.is_empty() => self.list(),
             ["v1", "tickets", ticket, verb] => self.change_ticket(ticket, verb, &request.body),
             _ => Reply::problem(404, "not-found"),
         }
+    }
+
+    fn list(&self) -> Reply {
+        let mut gateways: Vec<Value> = self
+            .heartbeats
+            .lock()
+            .iter()
+            .map(|(id, inner)| json!({"gateway": id, "inner": inner, "this": *id == self.id}))
+            .collect();
+        if gateways.iter().all(|gateway| gateway["this"] == json!(false)) {
+            gateways.push(json!({"gateway": self.id, "this": true}));
+        }
+        Reply::Json(200, json!({"gateways": gateways}))
     }
 
     async fn receive(&self, group: &str, body: &Value) -> Reply {
@@ -310,8 +374,8 @@ impl FakeGateway {
     }
 
     fn change_ticket(&self, id: &str, verb: &str, body: &Value) -> Reply {
-        let mut state = self.state.lock();
-        let Some(ticket) = state.tickets.get_mut(id) else { return Reply::problem(404, "ticket-not-found") };
+        let mut tickets = self.tickets.lock();
+        let Some(ticket) = tickets.get_mut(id) else { return Reply::problem(404, "ticket-not-found") };
         let text = |name: &str| body[name].as_str().map(str::to_owned);
         let allowed = match verb {
             "created" if ticket.status == "queued" => {
