@@ -1,6 +1,6 @@
 //! Tests of `[ledger.redis]` and of what it asks of the rest.
 
-use super::tests::{load, one};
+use super::tests::{load, load_installed, one};
 use super::*;
 use std::time::Duration;
 use tidegate_stock::redis::{Address, RedisOptions, Topology};
@@ -239,4 +239,52 @@ fn a_ledger_is_told_in_a_line_without_secrets() {
     let sentinel = load(&text(SENTINELS), &[]).unwrap().ledger.to_string();
     assert_eq!(sentinel, "Redis master stock of Sentinels a:26379 ::1:26380, keys tidegate:*");
     assert_eq!(load("", &[]).unwrap().ledger.to_string(), "embedded");
+}
+
+/// The production file with the numbered choice `which` of where Redis is.
+fn production(which: &str) -> RedisOptions {
+    let text = include_str!("../../../config/production.toml");
+    let mut choice = "";
+    let lines = text.lines().filter_map(|line| {
+        match line.get(..5) {
+            Some(number @ ("# 1. " | "# 2. " | "# 3. ")) => choice = number.trim_matches(['#', ' ', '.']),
+            Some("# Who") => choice = "",
+            _ => {}
+        }
+        match (choice, line.starts_with("# ")) {
+            ("", _) | (_, true) => Some(line),
+            (chosen, false) => (chosen == which).then(|| line.trim_start_matches('#')),
+        }
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    match load_installed(&text).ledger {
+        LedgerKind::Redis(options) => RedisOptions::clone(&options),
+        LedgerKind::Embedded => panic!("embedded"),
+    }
+}
+
+#[test]
+fn each_choice_of_the_production_file_is_good() {
+    let [single, sentinel, cluster] = ["1", "2", "3"].map(production);
+    assert!(matches!(single.topology, Topology::Single(_)), "{single:?}");
+    assert!(matches!(&sentinel.topology, Topology::Sentinel { password: Some(_), .. }), "{sentinel:?}");
+    assert!(matches!(cluster.topology, Topology::Cluster(_)), "{cluster:?}");
+    for options in [single, sentinel, cluster] {
+        assert_eq!(options.wait_replicas, 1);
+        assert!(
+            options.tls.is_some() && options.password.is_some() && !options.allow_eviction,
+            "{options:?}"
+        );
+    }
+}
+
+#[test]
+fn sales_of_a_limit_group_are_refused() {
+    let sale = "[[sale]]\nid = \"a\"\nitem = \"i\"\nstock = 1\nlimit_group = \"g\"\n";
+    let problem = one(&format!("{sale}{}", text("url = \"redis://h\"")), &[]);
+    assert!(
+        problem.starts_with("t.toml:5:15: sale.limit_group: is not available with the Redis"),
+        "{problem}"
+    );
+    load(sale, &[]).unwrap();
 }

@@ -31,7 +31,8 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
     let listen = listen(root);
     let data = data(root);
     let ledger = ledger(root);
-    if matches!(ledger, LedgerKind::Redis(_)) {
+    let shared = matches!(ledger, LedgerKind::Redis(_));
+    if shared {
         fleet(root, &listen, &data);
     }
     Config {
@@ -43,7 +44,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         queue: queue(root),
         inner_tokens: inner(root, listen.inner),
         log: log(root),
-        sales: sales(root),
+        sales: sales(root, shared),
         listen,
     }
 }
@@ -276,10 +277,10 @@ fn log(root: &mut Section<'_, '_>) -> LogSettings {
     LogSettings { level, format }
 }
 
-fn sales(root: &mut Section<'_, '_>) -> Vec<SaleAtStart> {
+fn sales(root: &mut Section<'_, '_>, shared: bool) -> Vec<SaleAtStart> {
     let mut seen = HashSet::new();
     root.tables("sale", |section| {
-        let sale = sale(section);
+        let sale = sale(section, shared);
         if !seen.insert(sale.sale.clone()) {
             let place = section.place_of("id");
             section.problem(place, "id", format!("the sale \"{}\" is there twice", sale.sale), None);
@@ -288,7 +289,7 @@ fn sales(root: &mut Section<'_, '_>) -> Vec<SaleAtStart> {
     })
 }
 
-fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
+fn sale(section: &mut Section<'_, '_>, shared: bool) -> SaleAtStart {
     let sale = required(section, "id");
     let valid = |text: &str| {
         (1..=64).contains(&text.len())
@@ -325,6 +326,12 @@ fn sale(section: &mut Section<'_, '_>) -> SaleAtStart {
     {
         let place = section.place_of("closes_at_ms");
         section.problem(place, "closes_at_ms", "is not after opens_at_ms", None);
+    }
+    if shared && spec.limit_group.is_some() {
+        let place = section.place_of("limit_group");
+        let message = "is not available with the Redis ledger";
+        let help = "sales of one group would have to stand in one hash slot; give each sale its own limit";
+        section.problem(place, "limit_group", message, Some(help.to_owned()));
     }
     if spec.requires_pass {
         let help = Some("leave it out".to_owned());

@@ -280,10 +280,37 @@ fn the_documented_file_and_the_code_are_in_step() {
     assert!(documented.is_empty(), "in config/tidegate.toml, but in no code: {documented:?}");
 }
 
+/// A public key: what a production file needs besides secrets that any text will do for.
+const JWT_PEM: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEFa1pj33p7yzoDnjE+7oRSAzQ4Jp3
+0b90Ci3AwSUJUFjn4QBHe1MarCls+VjpUx6vcGBKv1geThwhpbxuWsNMPw==
+-----END PUBLIC KEY-----
+";
+
+/// As on a machine where the files that it names are there.
+#[track_caller]
+pub(super) fn load_installed(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["worker.token", "admin.token", "redis.password", "sentinel.password", "redis-ca.pem"];
+    for name in names {
+        std::fs::write(folder.path().join(name), "secret\n").unwrap();
+    }
+    std::fs::write(folder.path().join("jwt.pem"), JWT_PEM).unwrap();
+    load(&text.replace("/etc/tidegate", folder.path().to_str().unwrap()), &[]).unwrap()
+}
+
 #[test]
-fn the_production_file_lacks_nothing_but_its_secrets() {
-    let text = include_str!("../../../config/production.toml");
-    let problems = load(text, &[]).unwrap_err();
-    assert_eq!(problems.len(), 3, "{problems:#?}");
-    assert!(problems.iter().all(|problem| problem.contains("cannot read /etc/tidegate/")), "{problems:#?}");
+fn the_production_files_lack_nothing_but_their_files() {
+    let embedded = include_str!("../../../config/production-embedded.toml");
+    let redis = include_str!("../../../config/production.toml");
+    for (text, files) in [(embedded, 3), (redis, 5)] {
+        let problems = load(text, &[]).unwrap_err();
+        assert_eq!(problems.len(), files, "{problems:#?}");
+        assert!(
+            problems.iter().all(|problem| problem.contains("cannot read /etc/tidegate/")),
+            "{problems:#?}"
+        );
+    }
+    assert!(matches!(load_installed(embedded).ledger, LedgerKind::Embedded));
+    assert!(matches!(load_installed(redis).ledger, LedgerKind::Redis(_)));
 }
