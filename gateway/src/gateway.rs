@@ -2,14 +2,16 @@
 
 use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::{Rates, run_rates};
-use crate::config::{self, Config, LedgerKind};
+use crate::config::{self, Config, LedgerKind, Listen};
+use crate::ledger::Stock;
+use crate::ledger::redis::{self, CoreLedger};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
 use crate::pipeline::{
     CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
-use crate::state::{App, Connections, Core, Stopping};
+use crate::state::{App, Connections, Core, Stopping, Urls};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tidegate_queue::storage::Storage;
 use tidegate_queue::{Clock, OpenError, Queue, StartFrom};
+use tidegate_stock::Ledger;
 use tokio::runtime::LocalOptions;
 use tokio::sync::Semaphore;
 use tracing::{error, info};
@@ -51,9 +54,9 @@ pub enum StartError {
     /// The gateway's own groups cannot be created.
     #[error("the order groups cannot be created: {0}")]
     Groups(#[from] tidegate_queue::ReceiveError),
-    /// The ledger of the configuration cannot be run.
-    #[error("ledger.kind = \"redis\": the Redis ledger is not in this version; use kind = \"embedded\"")]
-    RedisLedger,
+    /// This gateway's share of a ledger in Redis cannot be set up.
+    #[error(transparent)]
+    Shared(#[from] redis::StartFailure),
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -75,30 +78,38 @@ impl Gateway {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let began = Instant::now();
-        if matches!(config.ledger, LedgerKind::Redis(_)) {
-            return Err(StartError::RedisLedger);
-        }
         let threads = config.listen.threads;
         // Ports first: a second gateway should say so before it waits for the folder's lock.
         let public = Sockets::bind(config.listen.public, threads)?;
         let inner = Sockets::bind(config.listen.inner, threads)?;
         let queue = Queue::open(config.queue_options(), storage, clock.clone())?;
-        let app = Arc::new(build(config, queue, clock)?);
+        let urls = Urls {
+            public: Listen::advertised(config.listen.advertise_public.as_deref(), public.addr),
+            inner: Listen::advertised(config.listen.advertise_inner.as_deref(), inner.addr),
+        };
+        let app = Arc::new(build(config, queue, clock, urls)?);
         size_reserve(&app);
         info!(
             public = %public.addr, inner = %inner.addr, data = %app.config.data.dir.display(), threads,
-            sales = app.sales.all().len(), live_tickets = app.ledger.live_tickets(),
+            sales = app.sales.all().len(), live_tickets = app.stock.live_tickets(),
             recovered_in_ms = began.elapsed().as_millis() as u64, "gateway is open"
         );
         let (public_addr, inner_addr) = (public.addr, inner.addr);
         let settle = spawn_thread("tidegate-settle", app.clone(), threads, |core| async move {
             // Tasks of their own: a wake-up of one does not poll the others.
-            let tasks = [
-                tokio::task::spawn_local(run_settle(core.clone())),
+            let mut tasks = vec![
                 tokio::task::spawn_local(run_proposals(core.clone())),
                 tokio::task::spawn_local(run_rates(core.clone())),
-                tokio::task::spawn_local(snapshots::run(core)),
             ];
+            if core.redis.is_some() {
+                tasks.push(tokio::task::spawn_local(redis::run_fleet(core.clone())));
+                tasks.push(tokio::task::spawn_local(redis::run_follow(core.clone())));
+                tasks.push(tokio::task::spawn_local(redis::run_news(core.clone())));
+                tasks.push(tokio::task::spawn_local(redis::run_sweep(core)));
+            } else {
+                tasks.push(tokio::task::spawn_local(run_settle(core.clone())));
+                tasks.push(tokio::task::spawn_local(snapshots::run(core)));
+            }
             for task in tasks {
                 if task.await.is_err() {
                     error!("a task of the settle thread ended by a panic");
@@ -142,25 +153,20 @@ impl Gateway {
     }
 }
 
-fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, StartError> {
+fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Result<App, StartError> {
     let settle = Arc::new(SettleQueue::default());
     let durable = DurableSignal::attach(&queue);
     // Both exist from the first start, reading from first: no order may come before its group.
     queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
     let sales = Arc::new(SaleGates::default());
-    let journal = Journal::new(queue.clone(), settle.clone(), sales.clone());
-    let ledger = recover_ledger(&queue, &journal, &config.data.dir)?;
-    // A sale that exists is the operator's: what the admin API changed since outlives a restart.
-    for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {
-        ledger
-            .put_sale(&sale.sale, &sale.spec, clock.now_ms())
-            .map_err(|error| StartError::Sale { sale: sale.sale.clone(), why: error.to_string() })?;
-    }
-    for view in ledger.sales() {
-        let gate = sales.put(&view);
-        ledger.winners(&view.sale, &mut |buyer| gate.winners.insert(buyer));
-    }
+    let stock = match &config.ledger {
+        LedgerKind::Embedded => Stock::Embedded(embedded(&config, &queue, &settle, &sales, &*clock)?),
+        LedgerKind::Redis(options) => {
+            let journal = Journal::shared(queue.clone(), sales.clone());
+            Stock::Redis(Arc::new(redis::start(&config.data.dir, options.clone(), &queue, journal)?))
+        }
+    };
     let quota = |quota: Option<config::ClientQuota>| {
         quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, config.quota.clients_max))
     };
@@ -170,8 +176,9 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
         rates: Rates::default(),
         started_at_ms: clock.now_ms(),
         clock,
-        ledger,
+        stock,
         sales,
+        urls,
         identity: Identity::new(&config.identity),
         quotas: Quotas { buyer: quota(config.quota.buyer), ip: quota(config.quota.ip) },
         tokens: config.tokens.map(|tokens| {
@@ -188,6 +195,29 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>) -> Result<App, Sta
         queue,
         config,
     })
+}
+
+/// The ledger of this process: rebuilt, with the sales of the configuration, and its gates.
+fn embedded(
+    config: &Config,
+    queue: &Queue,
+    settle: &Arc<SettleQueue>,
+    sales: &Arc<SaleGates>,
+    clock: &dyn Clock,
+) -> Result<Ledger<Journal>, StartError> {
+    let journal = Journal::new(queue.clone(), settle.clone(), sales.clone());
+    let ledger = recover_ledger(queue, &journal, &config.data.dir)?;
+    // A sale that exists is the operator's: what the admin API changed since outlives a restart.
+    for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {
+        ledger
+            .put_sale(&sale.sale, &sale.spec, clock.now_ms())
+            .map_err(|error| StartError::Sale { sale: sale.sale.clone(), why: error.to_string() })?;
+    }
+    for view in ledger.sales() {
+        let gate = sales.put(&view);
+        ledger.winners(&view.sale, &mut |buyer| gate.winners.insert(buyer));
+    }
+    Ok(ledger)
 }
 
 /// A thread with its own event loop and its own place to wait for durability.
@@ -211,7 +241,14 @@ where
                 runtime.block_on(async move {
                     let durable = CoreDurable::new(app.queue.clone(), app.durable.clone());
                     tokio::task::spawn_local(durable.clone().run());
-                    main(Rc::new(Core { app, durable, index })).await;
+                    let redis = app
+                        .stock
+                        .shared()
+                        .map(|shared| CoreLedger::new(app.clone(), shared.clone(), durable.clone()));
+                    if let Some(redis) = &redis {
+                        tokio::task::spawn_local(redis.clone().run());
+                    }
+                    main(Rc::new(Core { app, durable, redis, index })).await;
                 });
             }
             Err(error) => {

@@ -6,6 +6,7 @@
 //! http/        bodies, answers, the one table from refusals to HTTP
 //! admission/   the gates, one file each
 //! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
+//! ledger/      the one door to the ledger, in this process or in Redis
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
 //! metrics.rs   figures for Prometheus
 //! state.rs     what the parts share
@@ -23,6 +24,7 @@ pub mod config;
 mod defects;
 pub mod gateway;
 pub mod http;
+pub mod ledger;
 pub mod listener;
 pub mod metrics;
 pub mod outcomes;

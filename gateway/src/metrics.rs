@@ -48,7 +48,7 @@ impl Collector for Figures {
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
-        gauge(&mut to, "live_tickets", "Tickets that are not at their end", app.ledger.live_tickets())?;
+        gauge(&mut to, "live_tickets", "Tickets that are not at their end", app.stock.live_tickets())?;
         let poisoned = u64::from(app.durable.is_poisoned());
         gauge(&mut to, "log_failed", "1 when the log has failed and the process must restart", poisoned)?;
         let (end, durable) = (app.queue.end().0, app.queue.durable().0);
@@ -70,7 +70,7 @@ impl Figures {
     }
 
     fn sales(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let sales = self.0.ledger.sales();
+        let sales = self.0.stock.sales_seen();
         let units: Vec<Sample<[(&str, &str); 2]>> = sales
             .iter()
             .flat_map(|view| {

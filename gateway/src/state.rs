@@ -3,15 +3,17 @@
 use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::Rates;
 use crate::config::Config;
+use crate::ledger::Stock;
+use crate::ledger::redis::CoreLedger;
 use crate::listener::Side;
 use crate::outcomes::Outcomes;
-use crate::pipeline::{CoreDurable, DurableSignal, Journal, SettleQueue, TicketWatch, Unknown};
+use crate::pipeline::{CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate_queue::{Clock, Queue};
-use tidegate_stock::{Ledger, Lsn};
+use tidegate_stock::Lsn;
 use tokio::sync::Semaphore;
 
 /// A running gateway.
@@ -23,7 +25,7 @@ pub struct App {
     /// The log with its topics and groups.
     pub queue: Queue,
     /// Who holds what.
-    pub ledger: Ledger<Journal>,
+    pub stock: Stock,
     /// Gates 1 and 2.
     pub sales: Arc<SaleGates>,
     /// Gate 3.
@@ -52,8 +54,26 @@ pub struct App {
     pub rates: Rates,
     /// When this gateway started, Unix ms.
     pub started_at_ms: u64,
+    /// Where others reach this gateway.
+    pub(crate) urls: Urls,
     /// Set once: stop accepting, end long polls, drain.
     pub stopping: Stopping,
+}
+
+/// Base URLs that are told to other gateways and to workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Urls {
+    /// Of the public listener.
+    pub public: String,
+    /// Of the inner listener.
+    pub inner: String,
+}
+
+impl App {
+    /// Where others reach this gateway.
+    pub fn urls(&self) -> &Urls {
+        &self.urls
+    }
 }
 
 /// Open connections, counted by side: buyers cannot lock workers and operators out.
@@ -117,6 +137,8 @@ pub struct Core {
     pub app: Arc<App>,
     /// This thread's waiters.
     pub durable: Rc<CoreDurable>,
+    /// This thread's way to a ledger in Redis, when that is where it is.
+    pub redis: Option<Rc<CoreLedger>>,
     /// Which core.
     pub index: usize,
 }

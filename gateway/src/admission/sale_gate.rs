@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidegate_stock::{Epoch, SaleSpec, SaleSwitch, SaleView, Window};
 
 /// What the gateway keeps of one sale for its first gates.
@@ -16,6 +16,8 @@ pub struct SaleGate {
     pub sale: Arc<str>,
     rules: ArcSwap<Rules>,
     flag: SoldOutFlag,
+    /// A shared ledger is being made whole: nobody may sell.
+    paused: AtomicBool,
     /// Who has won here.
     pub winners: Winners,
 }
@@ -41,6 +43,7 @@ impl SaleGate {
             sale: view.sale.clone(),
             rules: ArcSwap::from_pointee(Rules::of(view)),
             flag: SoldOutFlag::default(),
+            paused: AtomicBool::new(false),
             winners: Winners::default(),
         };
         gate.update(view);
@@ -83,6 +86,16 @@ impl SaleGate {
     /// Gate 2.
     pub fn is_sold_out(&self) -> bool {
         self.flag.is_set()
+    }
+
+    /// Whether orders must wait until the ledger is whole again.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Holds orders back, or lets them in again.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     /// The ledger answered "sold out" under this epoch.

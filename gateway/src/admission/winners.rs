@@ -5,6 +5,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use parking_lot::RwLock;
 use std::hash::BuildHasher;
+use tidegate_stock::hash_of;
 
 const SHARDS: usize = 16;
 
@@ -27,13 +28,19 @@ impl Default for Winners {
 impl Winners {
     /// Remembers a buyer.
     pub fn insert(&self, buyer: &str) {
-        let hash = self.hasher.hash_one(buyer);
+        self.insert_hash(hash_of(buyer));
+    }
+
+    /// Remembers a buyer of whom only [`hash_of`] is known.
+    pub fn insert_hash(&self, buyer_hash: u64) {
+        let hash = self.hasher.hash_one(buyer_hash);
         self.shards[hash as usize % SHARDS].write().insert(hash);
     }
 
     /// Whether this buyer may have won.
     pub fn contains(&self, buyer: &str) -> bool {
-        let hash = self.hasher.hash_one(buyer);
+        // Hashed twice: the inner hash is the same everywhere, the outer one nobody outside can aim at.
+        let hash = self.hasher.hash_one(hash_of(buyer));
         self.shards[hash as usize % SHARDS].read().contains(&hash)
     }
 }

@@ -29,8 +29,9 @@ pub(super) async fn place(
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
-    let sale = app.sales.find(sale).ok_or(Refusal::SaleNotFound)?; //              gate 1: known
+    let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app))?; //          gate 1: known
     let key = idempotency_key(headers)?;
+    not_paused(&sale)?;
     let winner = key.is_some() && may_have_won(app, &sale, headers, peer);
     if !winner {
         window_is_open(app, &sale)?; //                                            gate 1: open
@@ -43,7 +44,7 @@ pub(super) async fn place(
     let mut reserve = order.reserve(app, &sale, &buyer, key);
     if winner {
         // A winner is never told "sold out": the same key gets the same ticket, whatever the gates say now.
-        if let Some(outcome) = app.ledger.repeat(&reserve) {
+        if let Some(outcome) = core.repeat(&reserve).await? {
             return conclude(core, &sale, outcome, headers).await;
         }
         window_is_open(app, &sale)?;
@@ -51,8 +52,21 @@ pub(super) async fn place(
     }
     token(app.tokens.as_ref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
-    let outcome = app.ledger.reserve(&reserve)?;
+    let outcome = core.reserve(&reserve).await?;
     conclude(core, &sale, outcome, headers).await
+}
+
+/// With a shared ledger a name is unknown only once all sales have been read.
+fn unknown_sale(app: &App) -> Refusal {
+    match app.stock.shared().and_then(|shared| shared.unready()) {
+        Some(why) => Refusal::LedgerUnavailable(why),
+        None => Refusal::SaleNotFound,
+    }
+}
+
+/// A shared ledger that is being made whole sells to nobody.
+fn not_paused(sale: &SaleGate) -> Result<(), Refusal> {
+    if sale.is_paused() { Err(Refusal::SalePaused) } else { Ok(()) }
 }
 
 fn window_is_open(app: &App, sale: &SaleGate) -> Result<(), Refusal> {

@@ -65,7 +65,7 @@ async fn visible(
         None
     };
     let id: TicketId = ticket.parse().map_err(|_| Refusal::TicketNotFound)?;
-    let view = app.ledger.ticket(id).ok_or(Refusal::TicketNotFound)?;
+    let view = core.ticket(id).await?.ok_or(Refusal::TicketNotFound)?;
     if caller.is_some_and(|caller| *caller != *view.buyer) {
         return Err(Refusal::TicketNotFound);
     }
@@ -110,7 +110,7 @@ pub(super) async fn wait_while(
         let changed = watcher.changed();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let Some(view) = app.ledger.ticket(ticket) else { return Ok(None) };
+        let Some(view) = core.ticket(ticket).await? else { return Ok(None) };
         core.told(view.lsn).await.map_err(|_| Refusal::Unknown { ticket: Some(ticket) })?;
         if !waiting(&view) || app.stopping.is_set() || timeout_at(end, changed).await.is_err() {
             return Ok(Some(view));
@@ -127,7 +127,7 @@ pub(super) async fn own(
 ) -> Result<Answer, Refusal> {
     let app = &core.app;
     let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
-    let views = app.ledger.tickets_of(sale, &buyer).ok_or(Refusal::SaleNotFound)?;
+    let views = core.tickets_of(sale, &buyer).await?.ok_or(Refusal::SaleNotFound)?;
     if let Some(newest) = views.iter().map(|view| view.lsn).max() {
         core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;
     }

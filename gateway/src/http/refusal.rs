@@ -69,6 +69,10 @@ pub enum Refusal {
         /// The ticket that it concerns.
         ticket: Option<TicketId>,
     },
+    /// The sale waits until its ledger is whole again.
+    SalePaused,
+    /// The ledger cannot be asked now; why. Nothing was done.
+    LedgerUnavailable(&'static str),
     /// The ledger is at one of its bounds.
     LedgerFull(&'static str),
     /// A sale operation failed.
@@ -111,7 +115,8 @@ impl Refusal {
             Self::TicketNotFound => ProblemType::TicketNotFound,
             Self::WrongState { .. } => ProblemType::WrongState,
             Self::Journal(_) | Self::Unknown { .. } | Self::QueueBusy(_) => ProblemType::QueueUnavailable,
-            Self::LedgerFull(_) => ProblemType::LedgerUnavailable,
+            Self::SalePaused => ProblemType::SalePaused,
+            Self::LedgerFull(_) | Self::LedgerUnavailable(_) => ProblemType::LedgerUnavailable,
             Self::Sale(error) => match error {
                 SaleError::NotFound => ProblemType::SaleNotFound,
                 SaleError::StockAlreadySet { .. } => ProblemType::StockAlreadySet,
@@ -188,7 +193,12 @@ impl Refusal {
                 document.ticket = ticket.map(|ticket| ProblemTicket::Id(ticket.to_string().into()));
                 with_retry_after(problem(&document), RESTART_RETRY)
             }
-            Self::LedgerFull(why) | Self::QueueBusy(why) => {
+            Self::SalePaused => {
+                let why =
+                    "the stock is being checked after a failure; nothing was sold or lost by this request";
+                with_retry_after(problem(&document().detail(why)), JOURNAL_RETRY)
+            }
+            Self::LedgerFull(why) | Self::LedgerUnavailable(why) | Self::QueueBusy(why) => {
                 with_retry_after(problem(&document().detail(*why)), JOURNAL_RETRY)
             }
             Self::Journal(error) | Self::Sale(SaleError::Journal(error)) => journal(document(), *error),

@@ -5,6 +5,7 @@ use super::settle::SettleQueue;
 use crate::admission::SaleGates;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -41,11 +42,15 @@ const KEY_HASH: &str = "key";
 /// Property of an order message: hash of the request body, hexadecimal.
 const BODY_HASH: &str = "body";
 
+/// Property of an order message or an event: claim epoch of a shared ledger, decimal; absent when it is 0.
+const CLAIM: &str = "claim";
+
 /// The log as the ledger's journal.
 #[derive(Clone)]
 pub struct Journal {
     queue: Queue,
-    settle: Arc<SettleQueue>,
+    /// Where an embedded ledger hears what became durable; a shared one clears notes instead.
+    settle: Option<Arc<SettleQueue>>,
     sales: Arc<SaleGates>,
 }
 
@@ -53,8 +58,31 @@ pub struct Journal {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 enum LedgerRecord<'a> {
-    Sale { sale: Cow<'a, str>, spec: Cow<'a, SaleSpec>, switch: SaleSwitch, at_ms: u64 },
-    Restock { sale: Cow<'a, str>, restock_id: Cow<'a, str>, quantity: u64, at_ms: u64 },
+    Sale {
+        sale: Cow<'a, str>,
+        spec: Cow<'a, SaleSpec>,
+        switch: SaleSwitch,
+        at_ms: u64,
+        /// Of a shared ledger: rises with every change of the sale.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        version: u64,
+    },
+    /// A gateway may sell from the same stock.
+    Member {
+        gateway: Cow<'a, str>,
+        at_ms: u64,
+    },
+    Restock {
+        sale: Cow<'a, str>,
+        restock_id: Cow<'a, str>,
+        quantity: u64,
+        at_ms: u64,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(version: &u64) -> bool {
+    *version == 0
 }
 
 thread_local! {
@@ -64,17 +92,30 @@ thread_local! {
 
 impl tidegate_stock::Journal for Journal {
     fn append(&self, record: &Record<'_>) -> Result<Lsn, JournalError> {
+        self.append_as(record, 0)
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.queue.durable().0)
+    }
+}
+
+impl Journal {
+    /// As `append`; `mark` is the claim epoch of an order or a transition, or the version of a sale's record: what a
+    /// shared ledger tells its records apart by. 0 in a ledger of its own.
+    pub fn append_as(&self, record: &Record<'_>, mark: u64) -> Result<Lsn, JournalError> {
         BODY.with_borrow_mut(|body| {
             body.clear();
             match record {
-                Record::Order(order) => self.append_order(order, body),
-                Record::Transition(transition) => self.append_transition(transition, body),
+                Record::Order(order) => self.append_order(order, mark, body),
+                Record::Transition(transition) => self.append_transition(transition, mark, body),
                 Record::Sale(SaleRecord { sale, spec, switch, at_ms }) => {
                     let record = LedgerRecord::Sale {
                         sale: Cow::Borrowed(sale),
                         spec: Cow::Borrowed(spec),
                         switch: *switch,
                         at_ms: *at_ms,
+                        version: mark,
                     };
                     self.append_ledger(sale, &record, body)
                 }
@@ -86,25 +127,40 @@ impl tidegate_stock::Journal for Journal {
                         at_ms: *at_ms,
                     };
                     let lsn = self.append_ledger(sale, &record, body)?;
-                    self.settle.push_barrier(lsn);
+                    if let Some(settle) = &self.settle {
+                        settle.push_barrier(lsn);
+                    }
                     Ok(lsn)
                 }
             }
         })
     }
 
-    fn durable(&self) -> Lsn {
-        Lsn(self.queue.durable().0)
-    }
-}
-
-impl Journal {
-    /// Over an open queue.
+    /// Of an embedded ledger, over an open queue.
     pub fn new(queue: Queue, settle: Arc<SettleQueue>, sales: Arc<SaleGates>) -> Self {
-        Self { queue, settle, sales }
+        Self { queue, settle: Some(settle), sales }
     }
 
-    fn append_order(&self, order: &OrderRecord<'_>, body: &mut Vec<u8>) -> Result<Lsn, JournalError> {
+    /// Of a gateway's share in a ledger that several have.
+    pub fn shared(queue: Queue, sales: Arc<SaleGates>) -> Self {
+        Self { queue, settle: None, sales }
+    }
+
+    /// Writes down that a gateway may sell from the same stock: its log is needed to rebuild the ledger.
+    pub fn append_member(&self, gateway: &str, at_ms: u64) -> Result<Lsn, JournalError> {
+        BODY.with_borrow_mut(|body| {
+            body.clear();
+            let record = LedgerRecord::Member { gateway: Cow::Borrowed(gateway), at_ms };
+            self.append_ledger(gateway, &record, body)
+        })
+    }
+
+    fn append_order(
+        &self,
+        order: &OrderRecord<'_>,
+        mark: u64,
+        body: &mut Vec<u8>,
+    ) -> Result<Lsn, JournalError> {
         #[cfg(feature = "defects")]
         if crate::defects::active("skip-append") {
             return Ok(Lsn(self.queue.durable().0));
@@ -128,16 +184,21 @@ impl Journal {
         );
         let body_hash = Hex::new(order.body_hash);
         let key_hash = order.key_hash.map(Hex::new);
-        let with_key =
-            [(BODY_HASH, body_hash.as_str()), (KEY_HASH, key_hash.as_ref().map_or("", Hex::as_str))];
-        let properties = if key_hash.is_some() { &with_key[..] } else { &with_key[..1] };
+        let mut decimal = itoa::Buffer::new();
+        let mut properties: SmallVec<[(&str, &str); 3]> = smallvec![(BODY_HASH, body_hash.as_str())];
+        if let Some(key_hash) = &key_hash {
+            properties.push((KEY_HASH, key_hash.as_str()));
+        }
+        if mark > 0 {
+            properties.push((CLAIM, decimal.format(mark)));
+        }
         let message = NewMessage {
             topic: topics::ORDERS,
             // A sale's orders share a queue, so that a receive that goes round the queues is fair between sales.
             queue: QueueChoice::Key(order.sale),
             tag: order.sale,
             keys: &[ticket],
-            properties,
+            properties: &properties,
             deliver_at_ms: None,
             deadline_ms: Some(order.deadline_ms),
             body,
@@ -155,6 +216,7 @@ impl Journal {
     fn append_transition(
         &self,
         transition: &TransitionRecord<'_>,
+        mark: u64,
         body: &mut Vec<u8>,
     ) -> Result<Lsn, JournalError> {
         let mut ticket = [0_u8; 26];
@@ -178,11 +240,14 @@ impl Journal {
             },
         );
         let keys = [ticket];
+        let mut decimal = itoa::Buffer::new();
+        let claim = [(CLAIM, decimal.format(mark))];
         let event = NewMessage {
             topic: topics::ORDER_EVENTS,
             queue: QueueChoice::Key(ticket),
             tag: if transition.refund_required { "refund_required" } else { to_wire(transition.to).as_str() },
             keys: &keys,
+            properties: if mark > 0 { &claim } else { &[] },
             body,
             ..NewMessage::default()
         };
@@ -199,7 +264,9 @@ impl Journal {
             }
             None => self.append_batch(&[event], Space::Owed)?,
         };
-        self.settle.push(lsn, transition.ticket);
+        if let Some(settle) = &self.settle {
+            settle.push(lsn, transition.ticket);
+        }
         Ok(lsn)
     }
 
@@ -266,9 +333,36 @@ pub struct DecodeError {
     why: String,
 }
 
+/// Claim epoch of an order message or an event.
+pub fn claim_of(message: &Message) -> u32 {
+    let found = message.properties.iter().find(|(property, _)| property == CLAIM);
+    found.and_then(|(_, claim)| claim.parse().ok()).unwrap_or_default()
+}
+
+/// What only a log of a shared ledger tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SharedRecord {
+    /// A gateway that may sell from the same stock.
+    Member(String),
+    /// A sale's record has this version.
+    SaleVersion(u64),
+}
+
+/// Reads what a message of a shared ledger's log tells besides its record. `None`: nothing.
+pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
+    if &*message.topic != topics::LEDGER {
+        return None;
+    }
+    match serde_json::from_slice(&message.body).ok()? {
+        LedgerRecord::Member { gateway, .. } => Some(SharedRecord::Member(gateway.into_owned())),
+        LedgerRecord::Sale { version, .. } => Some(SharedRecord::SaleVersion(version)),
+        LedgerRecord::Restock { .. } => None,
+    }
+}
+
 /// Turns a log message back into the ledger record that it carries and hands it to `f`. `Ok(None)`: a
-/// message of another topic.
-pub(super) fn decode<R>(
+/// message without one.
+pub(crate) fn decode<R>(
     message: &Message,
     f: impl FnOnce(&Record<'_>) -> R,
 ) -> Result<Option<R>, DecodeError> {
@@ -315,14 +409,20 @@ pub(super) fn decode<R>(
                 refund_required: event.refund_required,
             }))))
         }
-        topics::LEDGER => Ok(Some(match serde_json::from_slice(&message.body).map_err(json)? {
-            LedgerRecord::Sale { sale, spec, switch, at_ms } => {
-                f(&Record::Sale(SaleRecord { sale: &sale, spec: &spec, switch, at_ms }))
+        topics::LEDGER => Ok(match serde_json::from_slice(&message.body).map_err(json)? {
+            LedgerRecord::Sale { sale, spec, switch, at_ms, .. } => {
+                Some(f(&Record::Sale(SaleRecord { sale: &sale, spec: &spec, switch, at_ms })))
             }
             LedgerRecord::Restock { sale, restock_id, quantity, at_ms } => {
-                f(&Record::Restock(RestockRecord { sale: &sale, restock_id: &restock_id, quantity, at_ms }))
+                Some(f(&Record::Restock(RestockRecord {
+                    sale: &sale,
+                    restock_id: &restock_id,
+                    quantity,
+                    at_ms,
+                })))
             }
-        })),
+            LedgerRecord::Member { .. } => None,
+        }),
         _ => Ok(None),
     }
 }

@@ -6,14 +6,14 @@
 //! can hold a unit for ever.
 
 use super::journal::topics;
-use crate::state::{App, Core};
+use crate::state::Core;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use tidegate_queue::{Delivery, ReceiveRequest, Report, ReportKind};
-use tidegate_stock::{JournalError, Proposal, TicketId, Transition, TransitionOutcome};
-use tracing::{debug, error};
+use tidegate_stock::{Proposal, TicketId, Transition};
+use tracing::error;
 
 /// Reports, timers and overdue tickets taken in one go.
 const BATCH: usize = 256;
@@ -29,46 +29,57 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Proposes until the gateway stops.
 pub async fn run_proposals(core: Rc<Core>) {
     tokio::select! {
-        () = reports(&core.app) => {}
-        () = pay_timers(&core.app) => {}
-        () = overdue(&core.app) => {}
+        () = reports(&core) => {}
+        () = pay_timers(&core) => {}
+        () = overdue(&core) => {}
         () = core.app.stopping.wait() => {}
     }
 }
 
-async fn reports(app: &App) {
+async fn reports(core: &Core) {
+    let queue = &core.app.queue;
     loop {
         let reports = poll_fn(|cx| {
-            let reports = app.queue.take_reports(BATCH, Some(cx.waker()));
+            let reports = queue.take_reports(BATCH, Some(cx.waker()));
             if reports.is_empty() { Poll::Pending } else { Poll::Ready(reports) }
         })
         .await;
+        let (mut proposed, mut proposals) = (Vec::new(), Vec::new());
         for report in &reports {
-            // Not settled (refused, or the ledger's clock says not yet): the queue reports it again.
-            if matches!(on_report(app, report), Ok(Proposed::Decided)) {
-                app.queue.settle(report);
+            match proposal_of(report) {
+                Some(proposal) => {
+                    proposals.push(proposal);
+                    proposed.push(report);
+                }
+                None => queue.settle(report),
             }
+        }
+        let decided = core.propose(proposals).await;
+        for (report, _) in proposed.into_iter().zip(decided).filter(|(_, decided)| *decided) {
+            // Not settled (refused, or the ledger's clock says not yet): the queue reports it again.
+            queue.settle(report);
         }
         tokio::task::yield_now().await;
     }
 }
 
-fn on_report(app: &App, report: &Report) -> Result<Proposed, JournalError> {
+fn proposal_of(report: &Report) -> Option<(TicketId, Transition<'static>)> {
     if report.message.topic != topics::ORDERS || report.group != topics::ORDER_WORKERS {
-        return Ok(Proposed::Decided);
+        return None;
     }
     let Some(ticket) = report.message.keys.first().and_then(|key| key.parse::<TicketId>().ok()) else {
         error!(position = %report.message.position, "an order message without a ticket was reported");
-        return Ok(Proposed::Decided);
+        return None;
     };
     let transition = match report.kind {
         ReportKind::Dropped => Transition::Drop,
         ReportKind::DeadLettered => Transition::Fail { reason: "no worker could create the order" },
     };
-    propose(app, ticket, transition)
+    Some((ticket, transition))
 }
 
-async fn pay_timers(app: &App) {
+async fn pay_timers(core: &Core) {
+    let queue = &core.app.queue;
     let request = ReceiveRequest {
         topic: topics::PAY_TIMERS,
         group: topics::PAY_TIMERS_GROUP,
@@ -78,12 +89,8 @@ async fn pay_timers(app: &App) {
     };
     let mut slot = None;
     loop {
-        match poll_fn(|cx| app.queue.poll_receive(cx, &mut slot, &request)).await {
-            Ok(due) => {
-                for timer in &due {
-                    on_pay_timer(app, timer);
-                }
-            }
+        match poll_fn(|cx| queue.poll_receive(cx, &mut slot, &request)).await {
+            Ok(due) => expire(core, due).await,
             Err(refusal) => {
                 error!(%refusal, "pay timers cannot be received; the sweep expires orders meanwhile");
                 tokio::time::sleep(SWEEP).await;
@@ -93,53 +100,39 @@ async fn pay_timers(app: &App) {
     }
 }
 
-fn on_pay_timer(app: &App, timer: &Delivery) {
-    let receipts = std::slice::from_ref(&timer.receipt);
-    let proposed = match timer.message.keys.first().and_then(|key| key.parse::<TicketId>().ok()) {
-        Some(ticket) => propose(app, ticket, Transition::Expire),
-        None => Ok(Proposed::Decided),
-    };
-    match proposed {
-        Ok(Proposed::Decided) => {
-            app.queue.ack(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, receipts);
+async fn expire(core: &Core, due: Vec<Delivery>) {
+    let queue = &core.app.queue;
+    let (mut proposals, mut receipts) = (Vec::new(), Vec::new());
+    let (mut done, mut again) = (Vec::new(), Vec::new());
+    for timer in due {
+        match timer.message.keys.first().and_then(|key| key.parse::<TicketId>().ok()) {
+            Some(ticket) => {
+                proposals.push((ticket, Transition::Expire));
+                receipts.push(timer.receipt);
+            }
+            None => done.push(timer.receipt),
         }
-        Ok(Proposed::NotDue) | Err(_) => {
-            app.queue.nack(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, receipts, Some(RETRY_MS));
-        }
+    }
+    for (receipt, decided) in receipts.into_iter().zip(core.propose(proposals).await) {
+        if decided { done.push(receipt) } else { again.push(receipt) }
+    }
+    queue.ack(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, &done);
+    if !again.is_empty() {
+        queue.nack(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, &again, Some(RETRY_MS));
     }
 }
 
-async fn overdue(app: &App) {
+/// A shared ledger has a sweep of its own.
+async fn overdue(core: &Core) {
+    let app = &core.app;
     loop {
         tokio::time::sleep(SWEEP).await;
-        for (ticket, proposal) in app.ledger.due(app.clock.now_ms(), SWEEP_GRACE_MS, BATCH) {
-            let transition = match proposal {
-                Proposal::Drop => Transition::Drop,
-                Proposal::Expire => Transition::Expire,
-            };
-            if propose(app, ticket, transition).is_err() {
-                break;
-            }
-        }
-    }
-}
-
-enum Proposed {
-    Decided,
-    NotDue,
-}
-
-fn propose(app: &App, ticket: TicketId, transition: Transition<'_>) -> Result<Proposed, JournalError> {
-    let outcome = app.ledger.transition(ticket, transition, app.clock.now_ms());
-    match outcome {
-        Ok(TransitionOutcome::NotDue(_)) => Ok(Proposed::NotDue),
-        Ok(TransitionOutcome::TicketNotFound) => {
-            debug!(%ticket, "proposal for a ticket that the ledger does not know");
-            Ok(Proposed::Decided)
-        }
-        Ok(
-            TransitionOutcome::Done(_) | TransitionOutcome::Repeat(_) | TransitionOutcome::WrongState { .. },
-        ) => Ok(Proposed::Decided),
-        Err(refusal) => Err(refusal),
+        let Some(ledger) = app.stock.embedded() else { continue };
+        let due = ledger.due(app.clock.now_ms(), SWEEP_GRACE_MS, BATCH);
+        let proposals = due.into_iter().map(|(ticket, proposal)| match proposal {
+            Proposal::Drop => (ticket, Transition::Drop),
+            Proposal::Expire => (ticket, Transition::Expire),
+        });
+        core.propose(proposals.collect()).await;
     }
 }

@@ -93,15 +93,16 @@ pub(crate) fn settle_durable(app: &App) {
 }
 
 fn settle(app: &App, changed: &mut Vec<TicketId>) {
+    let Some(ledger) = app.stock.embedded() else { return };
     let _turn = app.settle.turn.lock();
     let durable = Lsn(app.queue.durable().0);
     app.settle.take_durable(durable, changed);
     for ticket in &*changed {
         // The record can be durable before the thread that appended it has applied it; the look-up waits for
         // the sale's lock, so afterwards the returned units are in the ledger's list.
-        let _applied = app.ledger.status_of(*ticket);
+        let _applied = ledger.status_of(*ticket);
     }
-    for reopened in app.ledger.settle(durable) {
+    for reopened in ledger.settle(durable) {
         if let Some(gate) = app.sales.find(&reopened.sale) {
             gate.reopen(reopened.epoch);
         }
@@ -118,13 +119,14 @@ fn settle(app: &App, changed: &mut Vec<TicketId>) {
 /// Space for what live tickets are still owed is kept free: a full disk refuses new orders, never a payment
 /// or an expiry.
 pub fn size_reserve(app: &App) {
-    app.queue.set_reserve((app.ledger.live_tickets() + 1_000) * OWED_BYTES_PER_TICKET);
+    app.queue.set_reserve((app.stock.live_tickets() + 1_000) * OWED_BYTES_PER_TICKET);
 }
 
 /// Belt and braces: no flag may outlive the stock that it denies, whatever was missed.
 fn lift_flags(app: &App) {
+    let Some(ledger) = app.stock.embedded() else { return };
     for gate in app.sales.all().iter().filter(|gate| gate.is_sold_out()) {
-        if let Some(view) = app.ledger.sale(&gate.sale) {
+        if let Some(view) = ledger.sale(&gate.sale) {
             gate.refresh(view.stock.available, view.epoch);
         }
     }
@@ -132,11 +134,12 @@ fn lift_flags(app: &App) {
 
 /// An operator whose connection broke before the change was durable never saw the gate take it over.
 fn compare_gates(app: &App) {
+    let Some(ledger) = app.stock.embedded() else { return };
     let durable = Lsn(app.queue.durable().0);
-    for view in app.ledger.sales() {
+    for view in ledger.sales() {
         let agrees = app.sales.find(&view.sale).is_some_and(|gate| gate.agrees(&view));
         if view.lsn <= durable && !agrees {
-            app.sales.take_over(|| app.ledger.sale(&view.sale));
+            app.sales.take_over(|| ledger.sale(&view.sale));
         }
     }
 }

@@ -1,5 +1,4 @@
-//! `GET /v1/sales/{sale}/audit` and `GET /v1/audit`. A recount holds the sale's lock for a few ms per 100,000
-//! tickets, so it runs beside the cores.
+//! `GET /v1/sales/{sale}/audit` and `GET /v1/audit`.
 
 use crate::http::{Answer, Refusal, answer};
 use crate::pipeline::to_wire;
@@ -9,27 +8,18 @@ use tidegate_client::wire;
 use tidegate_stock::Audit;
 
 pub(in crate::api) async fn audit_sale(core: &Core, sale: &str) -> Result<Answer, Refusal> {
-    let (app, name) = (core.app.clone(), sale.to_owned());
-    let recount = tokio::task::spawn_blocking(move || app.ledger.audit(&name));
-    let audit = recount.await.ok().flatten().ok_or(Refusal::SaleNotFound)?;
-    core.told(audit.lsn).await.map_err(|_| Refusal::Unknown { ticket: None })?;
+    let audit = core.audit(sale).await?.ok_or(Refusal::SaleNotFound)?;
     Ok(answer::json(status(audit.holds), &audit_object(&audit)))
 }
 
 pub(in crate::api) async fn audit_all(core: &Core) -> Result<Answer, Refusal> {
-    let app = core.app.clone();
-    let recount = tokio::task::spawn_blocking(move || {
-        let mut sales: Vec<_> = app.ledger.sales().into_iter().map(|view| view.sale).collect();
-        sales.sort();
-        sales.iter().filter_map(|sale| app.ledger.audit(sale)).collect::<Vec<_>>()
-    });
-    let audits = recount.await.map_err(|_| Refusal::QueueBusy("the audit was interrupted"))?;
-    let newest = audits.iter().map(|audit| audit.lsn).max().unwrap_or_default();
-    core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;
-    let report = wire::AuditReport {
-        holds: audits.iter().all(|audit| audit.holds),
-        sales: audits.iter().map(audit_object).collect(),
-    };
+    let mut names: Vec<_> = core.sales().await?.into_iter().map(|view| view.sale).collect();
+    names.sort();
+    let mut sales = Vec::with_capacity(names.len());
+    for name in names {
+        sales.extend(core.audit(&name).await?.map(|audit| audit_object(&audit)));
+    }
+    let report = wire::AuditReport { holds: sales.iter().all(|audit| audit.holds), sales };
     Ok(answer::json(status(report.holds), &report))
 }
 

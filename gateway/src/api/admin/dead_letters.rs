@@ -8,7 +8,7 @@ use crate::state::Core;
 use http::StatusCode;
 use tidegate_client::wire::{ProblemType, ReceiveAnswer, RedriveAnswer, RedriveRequest, RedriveResult};
 use tidegate_queue::{Message, Position};
-use tidegate_stock::{Lsn, TicketId};
+use tidegate_stock::TicketId;
 
 /// Dead letters told or put back by one request.
 const MAX: usize = 1_000;
@@ -42,11 +42,10 @@ pub(in crate::api) async fn redrive(
         }
         Some(ids) => ids.into_iter().map(|id| (id.clone(), find(core, topic, &id))).collect::<Vec<_>>(),
     };
-    let mut newest = Lsn(0);
     let mut results = Vec::with_capacity(letters.len());
     for (id, letter) in letters {
         let error = match letter {
-            Some(letter) if topic == topics::ORDERS && has_ended(core, &letter, &mut newest) => {
+            Some(letter) if topic == topics::ORDERS && has_ended(core, &letter).await? => {
                 Some(ProblemType::TicketTerminal)
             }
             Some(letter) if app.queue.redrive(topic, group, letter.position) => None,
@@ -58,7 +57,6 @@ pub(in crate::api) async fn redrive(
             error: error.map(|kind| kind.slug().to_owned()),
         });
     }
-    core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;
     Ok(answer::json(StatusCode::OK, &RedriveAnswer { results }))
 }
 
@@ -66,10 +64,11 @@ fn find(core: &Core, topic: &str, id: &str) -> Option<Message> {
     core.app.queue.find(Position(id.parse().ok()?)).filter(|message| *message.topic == *topic)
 }
 
-fn has_ended(core: &Core, letter: &Message, newest: &mut Lsn) -> bool {
-    let ticket = letter.keys.first().and_then(|key| key.parse::<TicketId>().ok());
-    ticket.and_then(|ticket| core.app.ledger.status_of(ticket)).is_none_or(|(status, lsn)| {
-        *newest = (*newest).max(lsn);
-        status.is_terminal()
-    })
+async fn has_ended(core: &Core, letter: &Message) -> Result<bool, Refusal> {
+    let Some(ticket) = letter.keys.first().and_then(|key| key.parse::<TicketId>().ok()) else {
+        return Ok(true);
+    };
+    let Some(view) = core.ticket(ticket).await? else { return Ok(true) };
+    core.told(view.lsn).await.map_err(|_| Refusal::Unknown { ticket: Some(ticket) })?;
+    Ok(view.status.is_terminal())
 }

@@ -2,13 +2,12 @@
 
 use crate::api::sales::state;
 use crate::http::{Answer, Refusal, answer, request};
-use crate::pipeline::settle_durable;
 use crate::state::{App, Core};
 use http::StatusCode;
 use serde::Deserialize;
 use std::borrow::Cow;
 use tidegate_client::wire::{PutSale, Restock, Sale, SaleList, SaleState};
-use tidegate_stock::{Lsn, SalePut, SaleSpec, SaleView};
+use tidegate_stock::{SalePut, SaleSpec, SaleSwitch, SaleView};
 
 /// Bytes of a restock id.
 const RESTOCK_ID_BYTES_MAX: usize = 128;
@@ -32,12 +31,11 @@ struct Nothing {}
 /// `PUT /v1/sales/{sale}`
 pub(in crate::api) async fn put_sale(core: &Core, sale: &str, body: &[u8]) -> Result<Answer, Refusal> {
     let spec = spec(request::parse_json(body)?)?;
-    let (view, put) = core.app.ledger.put_sale(sale, &spec, core.app.clock.now_ms())?;
-    let status = match put {
+    let status = match core.put_sale(sale, &spec).await? {
         SalePut::Created => StatusCode::CREATED,
         SalePut::Changed | SalePut::Unchanged => StatusCode::OK,
     };
-    changed(core, sale, view.lsn, status).await
+    tell(core, sale, status).await
 }
 
 /// `POST /v1/sales/{sale}/open` and `/close`
@@ -50,12 +48,12 @@ pub(in crate::api) async fn switch_sale(
     if !body.is_empty() {
         request::parse_json::<Nothing>(body)?;
     }
-    let now_ms = core.app.clock.now_ms();
-    let view = match switch {
-        Switch::Open => core.app.ledger.open_sale(sale, now_ms)?,
-        Switch::Close => core.app.ledger.close_sale(sale, now_ms)?,
+    let to = match switch {
+        Switch::Open => SaleSwitch::Open,
+        Switch::Close => SaleSwitch::Closed,
     };
-    changed(core, sale, view.lsn, StatusCode::OK).await
+    core.switch_sale(sale, to).await?;
+    tell(core, sale, StatusCode::OK).await
 }
 
 /// `POST /v1/sales/{sale}/restock`
@@ -65,8 +63,8 @@ pub(in crate::api) async fn restock(core: &Core, sale: &str, body: &[u8]) -> Res
         let why = format!("`restock_id` must have 1 to {RESTOCK_ID_BYTES_MAX} bytes");
         return Err(Refusal::BadRequest(why.into()));
     }
-    let view = core.app.ledger.restock(sale, &asked.restock_id, asked.quantity, core.app.clock.now_ms())?;
-    changed(core, sale, view.lsn, StatusCode::OK).await
+    core.restock(sale, &asked.restock_id, asked.quantity).await?;
+    tell(core, sale, StatusCode::OK).await
 }
 
 /// `GET /v1/sales/{sale}`
@@ -76,30 +74,15 @@ pub(in crate::api) async fn get_sale(core: &Core, sale: &str) -> Result<Answer, 
 
 /// `GET /v1/sales`
 pub(in crate::api) async fn list_sales(core: &Core) -> Result<Answer, Refusal> {
-    let views = core.app.ledger.sales();
-    told(core, views.iter().map(|view| view.lsn).max().unwrap_or_default()).await?;
+    let views = core.sales().await?;
     let mut sales: Vec<Sale<'_>> = views.iter().map(|view| sale_object(&core.app, view)).collect();
     sales.sort_by(|a, b| a.sale.cmp(&b.sale));
     Ok(answer::json(StatusCode::OK, &SaleList { sales }))
 }
 
-/// Once the change is durable the gates take it over, and it is told.
-async fn changed(core: &Core, sale: &str, lsn: Lsn, status: StatusCode) -> Result<Answer, Refusal> {
-    told(core, lsn).await?;
-    // Restocked units are for sale from here on, not from whenever the settle thread comes round.
-    settle_durable(&core.app);
-    core.app.sales.take_over(|| core.app.ledger.sale(sale));
-    tell(core, sale, status).await
-}
-
 async fn tell(core: &Core, sale: &str, status: StatusCode) -> Result<Answer, Refusal> {
-    let view = core.app.ledger.sale(sale).ok_or(Refusal::SaleNotFound)?;
-    told(core, view.lsn).await?;
+    let view = core.sale(sale).await?.ok_or(Refusal::SaleNotFound)?;
     Ok(answer::json(status, &sale_object(&core.app, &view)))
-}
-
-async fn told(core: &Core, lsn: Lsn) -> Result<(), Refusal> {
-    core.told(lsn).await.map_err(|_| Refusal::Unknown { ticket: None })
 }
 
 /// What only the interface asks of a sale; what the ledger needs it checks itself.

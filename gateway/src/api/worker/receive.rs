@@ -5,15 +5,17 @@
 
 use super::{in_range, message_object, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
-use crate::pipeline::topics;
+use crate::pipeline::{claim_of, topics};
 use crate::state::Core;
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::time::Duration;
 use tidegate_client::wire;
 use tidegate_queue::{Delivery, Receipt, ReceiveRequest};
+use tidegate_stock::redis::ops::Delivers;
 use tidegate_stock::{Lsn, TicketId};
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
@@ -24,6 +26,9 @@ const MAX: u64 = 1_024;
 const LEASE_MS_MAX: u64 = 43_200_000;
 /// Tags of one filter.
 const TAGS_MAX: usize = 64;
+
+/// Orders that the shared ledger could not be asked about come again after.
+const ASK_AGAIN_MS: u64 = 200;
 
 /// Whether the field is written; its default is the configuration's, not the wire type's.
 #[derive(Deserialize)]
@@ -99,11 +104,12 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
         return Ok(deliveries);
     }
     let app = &core.app;
+    let Some(ledger) = app.stock.embedded() else { return still_ours(core, group, deliveries).await };
     let mut newest = Lsn(0);
     let mut over: Vec<Receipt> = Vec::new();
     let mut kept = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        match ticket_of(&delivery).and_then(|ticket| app.ledger.status_of(ticket)) {
+        match ticket_of(&delivery).and_then(|ticket| ledger.status_of(ticket)) {
             Some((status, lsn)) => {
                 newest = newest.max(lsn);
                 if status.is_terminal() {
@@ -127,7 +133,7 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
     // While this waited for the disk a deadline may have dropped one of them.
     kept.retain(|delivery| {
         let ended = ticket_of(delivery)
-            .and_then(|ticket| app.ledger.status_of(ticket))
+            .and_then(|ticket| ledger.status_of(ticket))
             .is_some_and(|(status, _)| status.is_terminal());
         if ended {
             // Its end is not durable yet, so it is not settled here: it comes again, and is settled then.
@@ -140,6 +146,53 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
         app.queue.discard(topics::ORDERS, group, &over);
     }
     Ok(kept)
+}
+
+/// With a shared ledger: keeps the orders that are under way and this gateway's to deliver, one call a sale; settles the
+/// others for good. A gateway that slept wakes up with orders that another has adopted: it delivers none of them.
+async fn still_ours(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<Vec<Delivery>, Refusal> {
+    let (Some(redis), queue) = (&core.redis, &core.app.queue) else { return Ok(deliveries) };
+    let mut by_sale: BTreeMap<String, Vec<(Delivery, TicketId)>> = BTreeMap::new();
+    for delivery in deliveries {
+        match ticket_of(&delivery) {
+            Some(ticket) => by_sale.entry(delivery.message.tag.clone()).or_default().push((delivery, ticket)),
+            None => error!(position = %delivery.message.position, "an order message without a ticket"),
+        }
+    }
+    let (mut kept, mut over, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let mut refused = None;
+    for (sale, orders) in by_sale {
+        let asked: Vec<(TicketId, u32)> =
+            orders.iter().map(|(delivery, ticket)| (*ticket, claim_of(&delivery.message))).collect();
+        match redis.validate(&sale, &asked).await {
+            Ok(answers) => {
+                for ((delivery, ticket), answer) in orders.into_iter().zip(answers) {
+                    match answer {
+                        Delivers::Yes => kept.push(delivery),
+                        Delivers::Over => over.push(delivery.receipt),
+                        // Not ours to judge: it stays leased, comes again, and ends as a dead letter that people see.
+                        Delivers::Unknown => {
+                            error!(%ticket, "an order message without a ticket in the ledger")
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                later.extend(orders.into_iter().map(|(delivery, _)| delivery.receipt));
+                refused = Some(error);
+            }
+        }
+    }
+    if !over.is_empty() {
+        queue.discard(topics::ORDERS, group, &over);
+    }
+    if !later.is_empty() {
+        queue.nack(topics::ORDERS, group, &later, Some(ASK_AGAIN_MS));
+    }
+    match refused {
+        Some(error) if kept.is_empty() => Err(error.into()),
+        _ => Ok(kept),
+    }
 }
 
 fn ticket_of(delivery: &Delivery) -> Option<TicketId> {

@@ -3,7 +3,6 @@
 
 use crate::api::tickets::ticket_object;
 use crate::http::{Answer, Refusal, answer, request};
-use crate::pipeline::settle_durable;
 use crate::state::Core;
 use http::StatusCode;
 use tidegate_client::wire::{CancelledRequest, CreatedRequest, PaidRequest, RejectedRequest};
@@ -55,31 +54,17 @@ fn bounded<'t>(field: &'static str, text: &'t str, bytes_max: usize) -> Result<&
 }
 
 async fn propose(core: &Core, id: TicketId, transition: Transition<'_>) -> Result<Answer, Refusal> {
-    let outcome = core.app.ledger.transition(id, transition, core.app.clock.now_ms())?;
-    match outcome {
+    match core.transition(id, transition).await? {
         TransitionOutcome::Done(view) | TransitionOutcome::Repeat(view) => {
-            durable(core, &view).await?;
-            if view.status.is_terminal() {
-                // A unit that came back is for sale once this is answered, not a moment later.
-                settle_durable(&core.app);
-            }
             Ok(answer::json(StatusCode::OK, &ticket_object(&view)))
         }
         TransitionOutcome::WrongState { ticket, refund_required } => {
-            durable(core, &ticket).await?;
             Err(wrong_state(&ticket, refund_required))
         }
         // Only timers' proposals can be early; a worker's that were would be told the state.
-        TransitionOutcome::NotDue(ticket) => {
-            durable(core, &ticket).await?;
-            Err(wrong_state(&ticket, false))
-        }
+        TransitionOutcome::NotDue(ticket) => Err(wrong_state(&ticket, false)),
         TransitionOutcome::TicketNotFound => Err(Refusal::TicketNotFound),
     }
-}
-
-async fn durable(core: &Core, view: &TicketView) -> Result<(), Refusal> {
-    core.told(view.lsn).await.map_err(|_| Refusal::Unknown { ticket: Some(view.ticket) })
 }
 
 fn wrong_state(view: &TicketView, refund_required: bool) -> Refusal {

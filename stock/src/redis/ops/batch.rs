@@ -41,6 +41,15 @@ impl ReserveCall {
             packed,
         }
     }
+
+    /// The sale has changed since: the reservation is made by its present spec.
+    pub fn follow(&mut self, spec: &SaleSpec) {
+        self.packed.deadline_ms = self.packed.won_at_ms.saturating_add(spec.order_deadline_ms);
+        self.packed.item.clone_from(&spec.item);
+        self.packed.pay_window_ms = spec.pay_window_ms;
+        self.deadline = self.packed.deadline_ms.to_string();
+        self.bytes = self.packed.pack();
+    }
 }
 
 /// What goes out in one call.

@@ -8,10 +8,12 @@
 //! sweep.rs       claiming notes that nobody cleared, adopting the tickets of a gateway that is gone
 //! recover.rs     pause, re-apply, resume
 //! fleet.rs       heartbeats and membership
+//! news.rs        what all gateways are told
 //! ```
 
 mod batch;
 mod fleet;
+mod news;
 mod read;
 mod recover;
 mod sale;
@@ -20,6 +22,7 @@ mod transition;
 
 pub use batch::{Batch, BatchReply, ReserveCall, Reserved};
 pub use fleet::{Fleet, Seen};
+pub use news::News;
 pub use read::{ByKey, Delivers, Told};
 pub use recover::{Excused, Reapply, Resumed};
 pub use sale::{Restocked, SaleMeta, Win};

@@ -1,0 +1,95 @@
+//! This gateway is there, and who else is. A newcomer may sell only when every living member has its join in its log: so
+//! the list of those whose logs make up the ledger survives the loss of Redis.
+
+use super::core::CoreLedger;
+use crate::state::Core;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Heartbeats in the time after which a gateway counts as dead.
+const BEATS: u32 = 10;
+/// A newcomer's join is agreed on in a few of these.
+const JOINING: Duration = Duration::from_millis(50);
+
+/// What a gateway tells of itself with each heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tells {
+    /// Base URL of its inner listener.
+    pub inner: String,
+    /// Base URL of its public listener.
+    pub public: String,
+    /// Release.
+    pub version: String,
+    /// Able to sell.
+    pub ready: bool,
+    /// When it started, Unix ms.
+    pub started_at_ms: u64,
+}
+
+/// Beats until the gateway stops.
+pub async fn run_fleet(core: Rc<Core>) {
+    let Some(ledger) = core.redis.clone() else { return };
+    let pause = ledger.shared.options.dead_after / BEATS;
+    let mut recorded: Vec<String> = Vec::new();
+    let mut failed = false;
+    loop {
+        match beat(&core, &ledger, &mut recorded).await {
+            Ok(()) => failed = false,
+            Err(why) => {
+                if !std::mem::replace(&mut failed, true) {
+                    warn!(why, "no heartbeat: this gateway will be taken for dead if it goes on");
+                }
+            }
+        }
+        let quick = !ledger.shared.is_member() || !recorded.is_empty();
+        tokio::select! {
+            () = tokio::time::sleep(if quick { JOINING } else { pause }) => {}
+            () = core.app.stopping.wait() => return,
+        }
+    }
+}
+
+async fn beat(core: &Core, ledger: &Rc<CoreLedger>, recorded: &mut Vec<String>) -> Result<(), String> {
+    let shared = &ledger.shared;
+    let tells = Tells {
+        inner: core.app.urls().inner.clone(),
+        public: core.app.urls().public.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: shared.unready().is_none() && core.app.queue.takes_new().is_ok(),
+        started_at_ms: core.app.started_at_ms,
+    };
+    let tells = serde_json::to_string(&tells).map_err(|error| error.to_string())?;
+    let fleet = ledger.ops.heartbeat(&tells, recorded).await.map_err(|error| error.to_string())?;
+    recorded.clear();
+    // In the log before anything is sold together with them.
+    let known = shared.recorded_members.lock().clone();
+    let mut new: BTreeSet<&String> =
+        fleet.newcomers.iter().filter(|gateway| !known.contains(*gateway)).collect();
+    if fleet.member {
+        new.extend(fleet.members.iter().filter(|gateway| !known.contains(*gateway)));
+    }
+    let mut last = None;
+    for gateway in new {
+        let appended = shared.journal.append_member(gateway, core.app.clock.now_ms());
+        last = Some(appended.map_err(|error| error.to_string())?);
+        shared.recorded_members.lock().insert(gateway.clone());
+        info!(gateway, "a gateway of the fleet is recorded");
+    }
+    if let Some(lsn) = last {
+        shared.appended(lsn);
+        ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
+    }
+    recorded.extend(fleet.newcomers.iter().cloned());
+    let joined = fleet.member && !shared.is_member();
+    shared.reachable.store(true, Ordering::Relaxed);
+    shared.fleet.store(Some(Arc::new(fleet)));
+    if joined {
+        shared.look.notify_one();
+    }
+    Ok(())
+}

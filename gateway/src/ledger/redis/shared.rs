@@ -1,0 +1,270 @@
+//! What all threads of this gateway know of the shared ledger.
+
+use crate::admission::SaleGate;
+use crate::pipeline::Journal;
+use arc_swap::ArcSwapOption;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tidegate_stock::redis::ops::{Fleet, SaleMeta};
+use tidegate_stock::redis::{Fence, RedisOptions, SaleKeys};
+use tidegate_stock::{Lsn, TicketId};
+use tokio::sync::Notify;
+
+const SHARDS: usize = 16;
+
+/// This gateway's share.
+pub struct Shared {
+    /// Its id, for as long as its data folder lives.
+    pub gateway: Arc<str>,
+    /// Of the configuration.
+    pub options: Arc<RedisOptions>,
+    /// Its log.
+    pub journal: Journal,
+    sales: RwLock<HashMap<Arc<str>, Arc<SaleShared>, RandomState>>,
+    tickets: [Mutex<HashMap<TicketId, Arc<SaleShared>, RandomState>>; SHARDS],
+    /// Who else is there, as of the last heartbeat.
+    pub(super) fleet: ArcSwapOption<Fleet>,
+    /// Members that this gateway's log knows.
+    pub(super) recorded_members: Mutex<BTreeSet<String>>,
+    /// All sales were looked at once: an unknown name is then unknown.
+    pub(super) followed: AtomicBool,
+    /// Redis answered lately.
+    pub(super) reachable: AtomicBool,
+    /// Newest record appended for the shared ledger.
+    last: AtomicU64,
+    /// Something is to be looked at.
+    pub(super) look: Notify,
+    /// A sale has been looked at.
+    pub(super) looked: Notify,
+}
+
+/// One sale.
+pub struct SaleShared {
+    /// Its names in Redis.
+    pub keys: SaleKeys,
+    /// How it stood at the last look, and what calls must name.
+    standing: ArcSwapOption<Standing>,
+    /// Nobody sends: a recovery, or the first look is still to come. Only the settle thread lifts it.
+    paused: AtomicBool,
+    /// Calls under way whose wins would have to be recorded.
+    in_flight: AtomicUsize,
+    /// Version of the newest sale record in this gateway's log; 0: none.
+    pub(super) recorded: AtomicU64,
+    /// Elements of the feed that are known here.
+    pub(super) feed: AtomicU64,
+    /// Held while following the feed.
+    pub(super) following: tokio::sync::Mutex<()>,
+    /// Looks asked for …
+    asked: AtomicU64,
+    /// … and how many of them are done.
+    done: AtomicU64,
+    /// Newest news heard.
+    pub(super) news: AtomicU64,
+    /// A recovery task is at it.
+    pub(super) recovering: AtomicBool,
+    /// The gate that buyers meet.
+    pub(super) gate: ArcSwapOption<SaleGate>,
+}
+
+/// How a sale stood.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// As told.
+    pub meta: SaleMeta,
+    /// What calls name.
+    pub fence: Fence,
+}
+
+impl Shared {
+    /// Nothing is known yet.
+    pub(super) fn new(gateway: &str, options: Arc<RedisOptions>, journal: Journal) -> Self {
+        Self {
+            gateway: Arc::from(gateway),
+            options,
+            journal,
+            sales: RwLock::default(),
+            tickets: std::array::from_fn(|_| Mutex::default()),
+            fleet: ArcSwapOption::empty(),
+            recorded_members: Mutex::default(),
+            followed: AtomicBool::new(false),
+            reachable: AtomicBool::new(false),
+            last: AtomicU64::new(0),
+            look: Notify::new(),
+            looked: Notify::new(),
+        }
+    }
+
+    /// All sales known here.
+    pub fn sales(&self) -> Vec<Arc<SaleShared>> {
+        self.sales.read().values().cloned().collect()
+    }
+
+    /// By name.
+    pub fn find(&self, sale: &str) -> Option<Arc<SaleShared>> {
+        self.sales.read().get(sale).cloned()
+    }
+
+    /// By name; a new one is paused until it has been looked at.
+    pub(super) fn find_or_insert(&self, sale: &str) -> Arc<SaleShared> {
+        if let Some(known) = self.find(sale) {
+            return known;
+        }
+        let mut sales = self.sales.write();
+        let new = || Arc::new(SaleShared::new(SaleKeys::new(&self.options.prefix, sale)));
+        sales.entry(Arc::from(sale)).or_insert_with(new).clone()
+    }
+
+    /// The sale of a ticket, if it is known here.
+    pub(super) fn sale_of(&self, ticket: TicketId) -> Option<Arc<SaleShared>> {
+        self.shard(ticket).lock().get(&ticket).cloned()
+    }
+
+    pub(super) fn place(&self, ticket: TicketId, sale: &Arc<SaleShared>) {
+        self.shard(ticket).lock().insert(ticket, sale.clone());
+    }
+
+    fn shard(&self, ticket: TicketId) -> &Mutex<HashMap<TicketId, Arc<SaleShared>, RandomState>> {
+        &self.tickets[ticket.0 as usize % SHARDS]
+    }
+
+    /// Whether every living gateway has this one's join in its log.
+    pub fn is_member(&self) -> bool {
+        self.fleet.load().as_ref().is_some_and(|fleet| fleet.member)
+    }
+
+    /// Who else is there, as of the last heartbeat.
+    pub fn fleet(&self) -> Option<Arc<Fleet>> {
+        self.fleet.load_full()
+    }
+
+    /// Why this gateway cannot sell, or nothing.
+    pub fn unready(&self) -> Option<&'static str> {
+        if !self.reachable.load(Ordering::Relaxed) {
+            Some("Redis does not answer")
+        } else if !self.is_member() {
+            Some("this gateway waits for the others to record that it joins")
+        } else if !self.followed.load(Ordering::Relaxed) {
+            Some("the sales have not been read from Redis yet")
+        } else {
+            None
+        }
+    }
+
+    /// A record for the shared ledger went into the log.
+    pub(super) fn appended(&self, lsn: Lsn) {
+        self.last.fetch_max(lsn.0, Ordering::AcqRel);
+    }
+
+    /// Newest record for the shared ledger.
+    pub(super) fn last_appended(&self) -> Lsn {
+        Lsn(self.last.load(Ordering::Acquire))
+    }
+
+    /// Something about a sale is not as believed: nobody sends until it has been looked at.
+    pub(super) fn doubt(&self, sale: &SaleShared) {
+        sale.pause();
+        self.look_at(sale);
+    }
+
+    /// A sale has changed: it is looked at soon. Answers which look will have seen it.
+    pub(super) fn look_at(&self, sale: &SaleShared) -> u64 {
+        let turn = sale.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.look.notify_one();
+        turn
+    }
+}
+
+impl SaleShared {
+    fn new(keys: SaleKeys) -> Self {
+        Self {
+            keys,
+            standing: ArcSwapOption::empty(),
+            paused: AtomicBool::new(true),
+            in_flight: AtomicUsize::new(0),
+            recorded: AtomicU64::new(0),
+            feed: AtomicU64::new(0),
+            following: tokio::sync::Mutex::new(()),
+            asked: AtomicU64::new(1),
+            done: AtomicU64::new(0),
+            news: AtomicU64::new(0),
+            recovering: AtomicBool::new(false),
+            gate: ArcSwapOption::empty(),
+        }
+    }
+
+    /// How it stood at the last look.
+    pub fn standing(&self) -> Option<Arc<Standing>> {
+        self.standing.load_full()
+    }
+
+    /// What the last look told.
+    pub fn meta(&self) -> Option<SaleMeta> {
+        self.standing.load().as_ref().map(|standing| standing.meta.clone())
+    }
+
+    /// The look that is asked for, if one is.
+    pub(super) fn look_due(&self) -> Option<u64> {
+        let asked = self.asked.load(Ordering::Acquire);
+        (asked > self.done.load(Ordering::Acquire)).then_some(asked)
+    }
+
+    /// A look is done, and those asked for before it.
+    pub(super) fn look_done(&self, turn: u64) {
+        self.done.fetch_max(turn, Ordering::AcqRel);
+    }
+
+    /// Whether a look is done.
+    pub(super) fn was_looked_at(&self, turn: u64) -> bool {
+        self.done.load(Ordering::Acquire) >= turn
+    }
+
+    /// Whether nobody may send.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn pause(&self) {
+        self.paused.store(true, Ordering::SeqCst);
+        if let Some(gate) = &*self.gate.load() {
+            gate.pause(true);
+        }
+    }
+
+    /// Lets calls through under this standing. The settle thread's alone: it is the one that sees every change of
+    /// server, so no core with an old connection can lift what a recovery has put down.
+    pub(super) fn go_on(&self, standing: Standing) {
+        self.standing.store(Some(Arc::new(standing)));
+        self.paused.store(false, Ordering::SeqCst);
+        if let Some(gate) = &*self.gate.load() {
+            gate.pause(false);
+        }
+    }
+
+    /// A call that may win begins; `None` while paused. Until the guard is dropped, no recovery reads the log.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<(Flight, Arc<Standing>)> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let flight = Flight(self.clone());
+        if self.is_paused() {
+            return None;
+        }
+        let standing = self.standing.load_full()?;
+        Some((flight, standing))
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// A call under way.
+pub(super) struct Flight(Arc<SaleShared>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}

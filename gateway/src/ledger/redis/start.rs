@@ -1,0 +1,94 @@
+//! What this gateway's own log tells at start, and the id under which the fleet knows it.
+
+use super::shared::Shared;
+use crate::pipeline::{DecodeError, Journal, SharedRecord, decode, decode_shared, topics};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tidegate_queue::{Queue, ReadError};
+use tidegate_stock::redis::RedisOptions;
+use tidegate_stock::{Record, TicketId};
+use tracing::info;
+
+/// File of the id, in the data folder.
+const ID_FILE: &str = "gateway.id";
+
+/// Why this gateway's share cannot be set up. Nothing was changed but the id, which a start may write.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailure {
+    /// The log cannot be read to its end.
+    #[error("the log cannot be read: {0}; verify it with `tidegate log verify`")]
+    Read(#[from] ReadError),
+    /// A record of the log is not readable.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The id cannot be kept.
+    #[error("the gateway's id cannot be kept in {path}: {source}", path = .path.display())]
+    Id {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// This gateway's share, with what its log knows: members of the fleet, and the sales that it has sold in.
+pub fn start(
+    dir: &Path,
+    options: Arc<RedisOptions>,
+    queue: &Queue,
+    journal: Journal,
+) -> Result<Shared, StartFailure> {
+    let id = gateway_id(dir)?;
+    let shared = Shared::new(&id, options, journal);
+    let mut records = 0_u64;
+    for message in queue.scan(queue.start()) {
+        let message = message?;
+        if message.topic != topics::LEDGER {
+            continue;
+        }
+        records += 1;
+        let told = decode_shared(&message);
+        if let Some(SharedRecord::Member(gateway)) = told {
+            shared.recorded_members.lock().insert(gateway);
+            continue;
+        }
+        decode(&message, |record| {
+            if let Record::Sale(record) = record {
+                let version = match told {
+                    Some(SharedRecord::SaleVersion(version)) => version.max(1),
+                    _ => 1,
+                };
+                shared.find_or_insert(record.sale).recorded.fetch_max(version, Ordering::AcqRel);
+            }
+        })?;
+    }
+    let members = shared.recorded_members.lock().len();
+    info!(gateway = id, records, members, sales = shared.sales().len(), "this gateway's log is read");
+    Ok(shared)
+}
+
+/// The id in the data folder; a new one at the first start.
+fn gateway_id(dir: &Path) -> Result<String, StartFailure> {
+    let path = dir.join(ID_FILE);
+    let failed = |source| StartFailure::Id { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let id = TicketId(rand::random()).to_string();
+    let fresh = dir.join("gateway.id.new");
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(id.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(failed)?;
+    Ok(id)
+}
