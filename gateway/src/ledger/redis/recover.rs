@@ -73,9 +73,10 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     // What was granted is in the log by now; it is brought in once it is durable.
     ledger.durable.wait(ledger.shared.last_appended()).await?;
     let members = bring_in(ledger, sale, &lineage).await?;
+    let seen = sale.standing().map_or(0, |standing| standing.fence.generation);
     let mut warned = None;
     loop {
-        match ledger.ops.resume(&sale.keys, &lineage, true, &members).await? {
+        match ledger.ops.resume(&sale.keys, &lineage, true, seen, &members).await? {
             Resumed::Resumed { generation } => {
                 info!(sale = %sale.keys.sale, generation, "the ledger is whole again");
                 return Ok(());

@@ -127,21 +127,25 @@ impl Ops {
         Ok(Reply::new("reapply", &value).text()? == "ok")
     }
 
-    /// Ends the recovery if all members have re-applied; `done`: this gateway has.
+    /// Ends the recovery if all members have re-applied; `done`: this gateway has; `generation`: the newest that it has
+    /// seen, which Redis may have forgotten.
     pub async fn resume(
         &self,
         keys: &SaleKeys,
         lineage: &Lineage,
         done: bool,
+        generation: u64,
         members: &[String],
     ) -> Result<Resumed, OpError> {
         let done: &[u8] = if done { b"1" } else { b"0" };
+        let generation = generation.to_string();
         let mut args: Vec<&[u8]> = vec![
             self.channel.as_bytes(),
             keys.sale.as_bytes(),
             lineage.0.as_bytes(),
             self.gateway.as_bytes(),
             done,
+            generation.as_bytes(),
         ];
         args.extend(members.iter().map(String::as_bytes));
         let value = self.run_replicated(&RESUME, Some(lineage), &keys.first(10), &args).await?;
