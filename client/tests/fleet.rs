@@ -173,6 +173,25 @@ async fn idle_and_hanging_gateways_hold_up_nobody() {
     assert_eq!(running.stop().await.acked, 50);
 }
 
+/// What it delivers piles up unsettled: that is bounded, and the handlers are free for the others.
+#[tokio::test]
+async fn gateway_that_takes_no_acks_holds_up_nobody_and_is_not_drained() {
+    let [(a, a_server), (b, b_server)] = gateways().await;
+    b.gate("/ack");
+    for number in 0..200 {
+        a.push(GROUP, "", json!(number));
+        b.push(GROUP, "", json!(number));
+    }
+    let worker = worker(&fleet(&[&a_server.url, &b_server.url])).concurrency(4);
+    let running = run(worker.stop_within(Duration::ZERO), |_, _| async { Ok(()) });
+    settled(&a).await;
+    b.until("its acks wait", |_| !b_server.seen_on("/ack").is_empty()).await;
+    // Four in the call, four that wait for the next one, four whose handlers have just ended.
+    assert!((1..=12).contains(&b.leased(GROUP)), "{}", b.leased(GROUP));
+    b.ungate("/ack");
+    running.task.abort();
+}
+
 #[tokio::test]
 async fn dead_gateway_is_given_up_and_taken_up_again_when_it_returns() {
     let [(a, a_server), (b, b_server)] = gateways().await;
@@ -396,6 +415,21 @@ async fn transition_goes_to_another_gateway_when_one_is_unreachable_or_hangs() {
     drop(a_server);
     a.set_ticket("T4", "awaiting_payment", 2, Some("o4"));
     assert_eq!(done(on_a.paid("T4", "p4").await), TicketStatus::Paid);
+}
+
+#[tokio::test]
+async fn gateway_that_did_not_answer_is_asked_last_from_then_on() {
+    let [(a, a_server), (_b, b_server)] = gateways().await;
+    // Nobody follows, so no refresh finds that it answers again.
+    let fleet = fleet(&[&a_server.url, &b_server.url]);
+    let on_a = fleet.preferring(&fleet.members()[0].clone());
+    a.lose("/created", 3, Lost::Request);
+    for ticket in ["T1", "T2"] {
+        a.set_ticket(ticket, "queued", 1, None);
+        assert!(matches!(on_a.created(ticket, "o").await, Ok(Transitioned::Done(_))));
+    }
+    assert_eq!((a_server.seen_on("/T1/created").len(), a_server.seen_on("/T2/created").len()), (3, 0));
+    assert!(!fleet.members()[0].answers());
 }
 
 #[tokio::test]
