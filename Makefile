@@ -6,6 +6,8 @@ PROFILE ?= fast
 BIN := target/$(PROFILE)
 REPORTS ?= reports
 SEED ?= 1
+# Where `make demo` keeps its stock: embedded, or redis (two gateways, one Redis).
+LEDGER ?= embedded
 RUNS ?= 20
 
 .PHONY: help demo serve test unit scenarios teeth check soak bench build clean
@@ -17,8 +19,9 @@ build: ## gateway, load test and the example worker
 	@$(CARGO) build --quiet --profile $(PROFILE) -p tidegate -p tidegate-loadtest
 	@$(CARGO) build --quiet --profile $(PROFILE) -p tidegate-client --features sqlite --example order_worker
 
-demo: build ## a whole flash sale in under a minute, with its verdict
-	@$(BIN)/tidegate-loadtest run loadtest/scenarios/demo.toml --spawn $(BIN)/tidegate --seed $(SEED) --report $(REPORTS)/demo
+demo: build ## a whole flash sale in under a minute, with its verdict; LEDGER=redis: two gateways, one stock
+	@[ $(LEDGER) = embedded ] || scripts/install-packages redis-server
+	@$(BIN)/tidegate-loadtest run loadtest/scenarios/demo.toml --spawn $(BIN)/tidegate --ledger $(LEDGER) --seed $(SEED) --report $(REPORTS)/demo
 
 serve: build ## a gateway on 127.0.0.1:8080 (buyers) and :8081 (workers, operators)
 	@$(BIN)/tidegate serve --config config/tidegate.toml
@@ -30,6 +33,7 @@ unit:
 	$(CARGO) test --workspace
 
 scenarios: build
+	@scripts/install-packages redis-server
 	@scripts/scenarios $(BIN) $(REPORTS)
 
 teeth: build
@@ -40,7 +44,8 @@ check: ## formatting, lints, docs
 	$(CARGO) clippy --workspace --all-targets --all-features --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
-soak: build ## the long runs: crash many times (RUNS=20), property tests with many more cases
+soak: build ## the long runs: every fault many times (RUNS=20), property tests with many more cases
+	@scripts/install-packages redis-server
 	@scripts/soak $(BIN) $(REPORTS) $(RUNS)
 
 bench: ## measured figures beside their goals

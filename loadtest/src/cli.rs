@@ -32,7 +32,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// A built-in scenario (demo, crash, stale, tokens) or a TOML file.
+    /// A built-in scenario (`list` tells them) or a TOML file.
     scenario: String,
     /// Buyers' listener of a gateway that runs already, such as <http://127.0.0.1:8080>.
     #[arg(long, requires = "inner", conflicts_with = "spawn", value_name = "URL")]
@@ -43,9 +43,14 @@ struct RunArgs {
     /// File with a bearer token of scope `admin` for the inner listener.
     #[arg(long, value_name = "FILE", requires = "inner")]
     token_file: Option<PathBuf>,
-    /// Gateway binary to start as a child process on free ports with a temporary data folder.
+    /// Gateway binary to start as child processes on free ports with temporary data folders, and Redis with them
+    /// where the scenario has one.
     #[arg(long, value_name = "BIN")]
     spawn: Option<PathBuf>,
+    /// "redis": a scenario without a section `[redis]` runs with two gateways, one Redis and twice the workers. Left
+    /// out: as the scenario says.
+    #[arg(long, value_enum, value_name = "KIND", requires = "spawn")]
+    ledger: Option<Ledger>,
     /// Folder for the JSON report, the order database and the gateway's log.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -55,6 +60,13 @@ struct RunArgs {
     /// Same seed, same plan; drawn and shown when left out.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Ledger {
+    Embedded,
+    Redis,
 }
 
 /// The whole program.
@@ -78,13 +90,20 @@ pub(crate) fn main() -> ExitCode {
 
 fn list() -> anyhow::Result<ExitCode> {
     for (name, _) in crate::scenario::BUILT_IN {
-        println!("{name:<8} {}", Scenario::load(name)?.about);
+        println!("{name:<26} {}", Scenario::load(name)?.about);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_scenario(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let scenario = Scenario::load(&args.scenario)?;
+    let scenario = match args.ledger {
+        Some(Ledger::Redis) => scenario.on_redis()?,
+        Some(Ledger::Embedded) if scenario.redis.is_some() => {
+            bail!("--ledger embedded: scenario {} is one of Redis", scenario.name)
+        }
+        Some(Ledger::Embedded) | None => scenario,
+    };
     let seed = Seed(args.seed.unwrap_or_else(|| rand::random::<u32>().into()));
     let target = target(args)?;
     let report_dir = report_dir(args, &scenario, seed)?;
@@ -103,7 +122,7 @@ fn run_scenario(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let progress = Progress::start();
         let finished = tokio::select! {
             finished = run(&plan, &progress) => finished.map_err(anyhow::Error::from),
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            () = told_to_end() => Err(anyhow::anyhow!("interrupted")),
         };
         progress.finish();
         finished
@@ -127,6 +146,19 @@ fn run_scenario(args: &RunArgs) -> anyhow::Result<ExitCode> {
         println!("the gateway's data folder is kept: {}", data_dir.keep().display());
     }
     Ok(ExitCode::from(BROKEN))
+}
+
+/// Ctrl-C or SIGTERM: what was started is ended, as at every other end.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn target(args: &RunArgs) -> anyhow::Result<Target> {
@@ -164,7 +196,5 @@ fn report_dir(args: &RunArgs, scenario: &Scenario, seed: Seed) -> anyhow::Result
         .clone()
         .unwrap_or_else(|| Path::new("tidegate-report").join(format!("{}-{}", scenario.name, seed.0)));
     std::fs::create_dir_all(&dir).with_context(|| format!("report folder {}", dir.display()))?;
-    // A log of an earlier run would be taken for this one's.
-    let _ = std::fs::remove_file(dir.join("gateway.log"));
     Ok(dir)
 }

@@ -6,10 +6,12 @@
 //! scenario.rs   what is sold, who comes, what goes wrong (TOML)
 //! schedule.rs   the arrival plan, by seed
 //! run/          the stages of one run, in order
-//! gateway/      the gateway as a child process, and its admin API
+//! process.rs    child processes, never left behind
+//! gateway/      the gateways as child processes, and the list of their addresses
+//! redis/        the Redis of a run, and what may happen to it
 //! buyers/       open-loop requests, retries, polls
 //! workers/      receive, create, pay, ack; the event reader; the order database
-//! chaos.rs      kill -9 and restart, workers that stop
+//! chaos/        what goes wrong on purpose, and when
 //! evidence/     what was seen, by whom, when
 //! verdict/      one file for each family of invariants
 //! report/       final table, JSON
@@ -23,7 +25,9 @@ mod cli;
 mod clock;
 mod evidence;
 mod gateway;
+mod process;
 mod progress;
+mod redis;
 mod report;
 mod run;
 mod scenario;

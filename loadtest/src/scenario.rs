@@ -6,11 +6,20 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// Compiled-in scenarios, by the name given on the command line.
-pub(crate) const BUILT_IN: [(&str, &str); 4] = [
+pub(crate) const BUILT_IN: [(&str, &str); 13] = [
     ("demo", include_str!("../scenarios/demo.toml")),
     ("crash", include_str!("../scenarios/crash.toml")),
     ("stale", include_str!("../scenarios/stale.toml")),
     ("tokens", include_str!("../scenarios/tokens.toml")),
+    ("redis_demo", include_str!("../scenarios/redis_demo.toml")),
+    ("redis_kill_gateway", include_str!("../scenarios/redis_kill_gateway.toml")),
+    ("redis_delete_gateway", include_str!("../scenarios/redis_delete_gateway.toml")),
+    ("redis_kill_worker", include_str!("../scenarios/redis_kill_worker.toml")),
+    ("redis_kill_redis_everysec", include_str!("../scenarios/redis_kill_redis_everysec.toml")),
+    ("redis_kill_redis_always", include_str!("../scenarios/redis_kill_redis_always.toml")),
+    ("redis_empty", include_str!("../scenarios/redis_empty.toml")),
+    ("redis_failover", include_str!("../scenarios/redis_failover.toml")),
+    ("redis_stop_gateway", include_str!("../scenarios/redis_stop_gateway.toml")),
 ];
 
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +35,8 @@ pub(crate) struct Scenario {
     /// Settings of a gateway started with `--spawn`; one that already runs must be set so by its operator.
     #[serde(default)]
     pub(crate) gateway: Gateway,
+    /// Present: the ledger is in a Redis that `--spawn` starts too.
+    pub(crate) redis: Option<Redis>,
     #[serde(default)]
     pub(crate) faults: Faults,
     #[serde(default)]
@@ -126,10 +137,62 @@ impl Default for Generator {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Gateway {
+    /// How many; more than one share a ledger in Redis.
+    pub(crate) count: u32,
     pub(crate) tokens: Option<Tokens>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { count: 1, tokens: None }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Redis {
+    pub(crate) appendonly: AppendOnly,
+    /// A replica and a sentinel besides the master.
+    pub(crate) sentinel: bool,
+    /// As in `[ledger.redis]` of the gateway.
+    pub(crate) claim_after_ms: u64,
+    pub(crate) dead_after_ms: u64,
+    pub(crate) wait_replicas: u32,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            appendonly: AppendOnly::Everysec,
+            sentinel: false,
+            claim_after_ms: 1_000,
+            dead_after_ms: 2_000,
+            wait_replicas: 0,
+        }
+    }
+}
+
+/// When Redis syncs its append-only file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AppendOnly {
+    /// There is no such file.
+    None,
+    Everysec,
+    Always,
+}
+
+impl AppendOnly {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Everysec => "everysec",
+            Self::Always => "always",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -140,21 +203,96 @@ pub(crate) struct Tokens {
     pub(crate) max_wait_ms: u64,
 }
 
+/// Each at most once. Those that are timed by the stock come in the order of their shares, one after the other.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Faults {
     pub(crate) kill: Option<Kill>,
+    pub(crate) stop_gateway: Option<StopGateway>,
+    pub(crate) kill_worker: Option<KillWorker>,
+    pub(crate) kill_redis: Option<KillRedis>,
+    pub(crate) empty_redis: Option<EmptyRedis>,
+    pub(crate) failover: Option<Failover>,
     pub(crate) stop_workers: Option<StopWorkers>,
 }
 
-/// `kill -9` of the gateway and a restart. Needs `--spawn`.
+/// `kill -9` of a gateway. Needs `--spawn`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kill {
-    /// Orders that buyers were told of and no worker has created yet, at least, at the instant of the kill.
+    /// Which, from 0.
+    #[serde(default)]
+    pub(crate) gateway: usize,
+    /// Orders that this gateway's buyers were told of and no worker has created yet, at least, at that instant.
     pub(crate) in_flight_min: u64,
     /// The kill comes after a share of the stock is won; the share is drawn by seed from this range.
     pub(crate) after_sold_share: [f64; 2],
+    /// Until it is started again.
+    #[serde(default)]
+    pub(crate) down_ms: u64,
+    /// Its data folder is deleted; it never comes back.
+    #[serde(default)]
+    pub(crate) delete_data: bool,
+    /// After `down_ms` a gateway with an empty folder takes its place.
+    #[serde(default)]
+    pub(crate) replace: bool,
+}
+
+/// SIGSTOP of a gateway, and SIGCONT later.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StopGateway {
+    #[serde(default)]
+    pub(crate) gateway: usize,
+    pub(crate) in_flight_min: u64,
+    pub(crate) after_sold_share: [f64; 2],
+    pub(crate) for_ms: u64,
+}
+
+/// A worker dies after its commit and before its `created`; another starts in its place.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillWorker {
+    #[serde(default)]
+    pub(crate) worker: usize,
+    /// Rows it leaves pending, at least.
+    pub(crate) pending_min: u64,
+    pub(crate) after_sold_share: [f64; 2],
+    #[serde(default)]
+    pub(crate) down_ms: u64,
+}
+
+/// `kill -9` of Redis and a start with what its folder holds.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillRedis {
+    pub(crate) in_flight_min: u64,
+    pub(crate) after_sold_share: [f64; 2],
+    #[serde(default)]
+    pub(crate) down_ms: u64,
+    /// The append-only file is cut back to what it held so long before: what a power loss takes.
+    #[serde(default)]
+    pub(crate) lose_ms: u64,
+}
+
+/// `kill -9` of Redis and a start with an empty folder.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmptyRedis {
+    pub(crate) in_flight_min: u64,
+    pub(crate) after_sold_share: [f64; 2],
+    #[serde(default)]
+    pub(crate) down_ms: u64,
+}
+
+/// The master dies; the sentinel promotes a replica that lacks the last writes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Failover {
+    pub(crate) in_flight_min: u64,
+    pub(crate) after_sold_share: [f64; 2],
+    /// The replica is cut off so long before.
+    pub(crate) lose_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -189,6 +327,45 @@ const fn one() -> u64 {
 
 const fn one_second() -> u64 {
     1_000
+}
+
+/// A fault with its time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timed {
+    pub(crate) what: Fault,
+    /// The share of the stock that is won before it comes is drawn from this range.
+    pub(crate) share: [f64; 2],
+    /// How many orders (rows, for a worker) must be in flight.
+    pub(crate) in_flight_min: u64,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    Kill(Kill),
+    StopGateway(StopGateway),
+    KillWorker(KillWorker),
+    KillRedis(KillRedis),
+    EmptyRedis(EmptyRedis),
+    Failover(Failover),
+}
+
+impl Faults {
+    /// Those that are timed by the stock.
+    pub(crate) fn timed(&self) -> Vec<Timed> {
+        let timed = |what, share, in_flight_min| Timed { what, share, in_flight_min };
+        [
+            self.kill.map(|f| timed(Fault::Kill(f), f.after_sold_share, f.in_flight_min)),
+            self.stop_gateway.map(|f| timed(Fault::StopGateway(f), f.after_sold_share, f.in_flight_min)),
+            self.kill_worker.map(|f| timed(Fault::KillWorker(f), f.after_sold_share, f.pending_min)),
+            self.kill_redis.map(|f| timed(Fault::KillRedis(f), f.after_sold_share, f.in_flight_min)),
+            self.empty_redis.map(|f| timed(Fault::EmptyRedis(f), f.after_sold_share, f.in_flight_min)),
+            self.failover.map(|f| timed(Fault::Failover(f), f.after_sold_share, f.in_flight_min)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// Why a scenario cannot be run.
@@ -262,7 +439,83 @@ impl Scenario {
             (self.gateway.tokens.is_none_or(|t| t.rate_per_s > 0), "gateway.tokens.rate_per_s is at least 1"),
         ]
         .into_iter()
+        .chain(self.fleet_rules())
         .find_map(|(holds, what)| (!holds).then_some(what))
+    }
+
+    /// What must be of gateways, Redis and faults.
+    fn fleet_rules(&self) -> [(bool, &'static str); 13] {
+        let (count, f) = (self.gateway.count as usize, &self.faults);
+        let redis_faults = f.kill_redis.is_some() || f.empty_redis.is_some() || f.failover.is_some();
+        let sentinel = self.redis.as_ref().is_some_and(|redis| redis.sentinel);
+        let none = self.redis.as_ref().is_some_and(|redis| redis.appendonly == AppendOnly::None);
+        let seats = [f.kill.map(|kill| kill.gateway), f.stop_gateway.map(|stop| stop.gateway)];
+        let shares = f.timed();
+        [
+            (count > 0, "gateway.count is at least 1"),
+            (count == 1 || self.redis.is_some(), "gateway.count above 1 needs a section [redis]"),
+            (
+                count == 1 || self.gateway.tokens.is_none(),
+                "gateway.tokens bounds one gateway alone: it needs gateway.count = 1",
+            ),
+            (!redis_faults || self.redis.is_some(), "faults of Redis need a section [redis]"),
+            (f.failover.is_none() || sentinel, "faults.failover needs redis.sentinel = true"),
+            (
+                !sentinel || (f.kill_redis.is_none() && f.empty_redis.is_none()),
+                "with redis.sentinel = true use faults.failover: a killed master does not come back",
+            ),
+            (
+                f.kill_redis.is_none() || !none,
+                "faults.kill_redis needs an append-only file to come back with; faults.empty_redis does not",
+            ),
+            (
+                seats.into_iter().flatten().all(|seat| seat < count),
+                "a fault's gateway is below gateway.count",
+            ),
+            (
+                f.kill.is_none_or(|kill| !kill.delete_data || count > 1),
+                "faults.kill.delete_data needs another gateway that goes on",
+            ),
+            (
+                f.kill.is_none_or(|kill| !kill.replace || kill.delete_data),
+                "faults.kill.replace goes with delete_data = true",
+            ),
+            (
+                f.kill_worker.is_none_or(|kill| {
+                    kill.worker < self.workers.count as usize
+                        && kill.pending_min <= self.workers.concurrency.into()
+                }),
+                "faults.kill_worker: worker is below workers.count, pending_min at most workers.concurrency",
+            ),
+            (
+                shares.iter().all(|timed| timed.share[0] <= timed.share[1] && timed.share[1] < 1.0),
+                "after_sold_share is [from, to], below 1",
+            ),
+            (
+                f.kill.is_none() || f.stop_gateway.is_none() || seats[0] != seats[1],
+                "faults.kill and faults.stop_gateway take different gateways",
+            ),
+        ]
+    }
+
+    /// It needs gateways and a Redis of our own.
+    pub(crate) fn needs_spawn(&self) -> bool {
+        let faults = self.faults.timed();
+        let alone = self.gateway.count == 1 && self.redis.is_none();
+        !alone || faults.iter().any(|timed| !matches!(timed.what, Fault::KillWorker(_)))
+    }
+
+    /// The same sale on Redis: two gateways, and twice the workers. One that is on Redis stays as it is.
+    pub(crate) fn on_redis(mut self) -> Result<Self, ScenarioError> {
+        if self.redis.is_none() {
+            self.redis = Some(Redis::default());
+            self.gateway.count = self.gateway.count.max(2);
+            self.workers.count *= 2;
+        }
+        match self.fault() {
+            Some(what) => Err(ScenarioError::Value { name: format!("{} on Redis", self.name), what }),
+            None => Ok(self),
+        }
     }
 }
 
@@ -273,7 +526,7 @@ mod tests {
     #[test]
     fn every_built_in_scenario_is_valid() {
         for (name, _) in BUILT_IN {
-            assert_eq!(Scenario::load(name).unwrap().name, name);
+            assert_eq!(Scenario::load(name).unwrap().name, name.replace('_', "-"));
         }
     }
 
@@ -288,6 +541,50 @@ mod tests {
     fn a_share_above_one_is_refused() {
         let text = include_str!("../scenarios/demo.toml").replace("poll_share = 0.3", "poll_share = 3.0");
         assert!(Scenario::parse("mine", &text).unwrap_err().to_string().contains("between 0 and 1"));
+    }
+
+    #[test]
+    fn every_commented_default_may_be_written_out() {
+        let text = include_str!("../scenarios/demo.toml");
+        let from = text.find("#[gateway]").unwrap();
+        let until = text.find("# What goes wrong").unwrap();
+        let uncommented = text[from..until].lines().map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key,
+            _ => line,
+        });
+        let uncommented: String = uncommented.map(|line| line.to_owned() + "\n").collect();
+        let written = text.replace(&text[from..until], &uncommented);
+        let scenario = Scenario::parse("mine", &written).unwrap();
+        assert_eq!(scenario.gateway.count, 1);
+        assert_eq!(scenario.redis.unwrap().dead_after_ms, Redis::default().dead_after_ms);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let text = include_str!("../scenarios/redis_kill_gateway.toml");
+        let cases = [
+            ("[redis]\nappendonly = \"everysec\"", "", "gateway.count above 1"),
+            ("gateway = 0", "gateway = 2", "below gateway.count"),
+            ("down_ms = 4_000", "replace = true", "goes with delete_data"),
+            ("[faults.kill]\ngateway = 0", "[faults.failover]\nlose_ms = 1", "needs redis.sentinel"),
+            ("appendonly = \"everysec\"", "appendonly = \"often\"", "unknown variant"),
+            ("0.2, 0.6", "0.6, 0.2", "[from, to]"),
+        ];
+        for (from, to, expected) in cases {
+            let changed = text.replace(from, to).replace("down_ms = 4_000", "");
+            let changed = if to == "replace = true" { text.replace(from, to) } else { changed };
+            assert_ne!(changed, text);
+            let error = Scenario::parse("mine", &changed).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn on_redis_there_are_two_gateways_and_twice_the_workers() {
+        let scenario = Scenario::load("demo").unwrap().on_redis().unwrap();
+        assert_eq!((scenario.gateway.count, scenario.workers.count), (2, 4));
+        assert!(scenario.needs_spawn());
+        assert!(Scenario::load("tokens").unwrap().on_redis().is_err());
     }
 
     #[test]

@@ -14,7 +14,10 @@ pub(crate) enum Stream {
     Jitter,
     NeverPays,
     PayDelay,
-    Kill,
+    /// When a fault comes.
+    Fault,
+    /// Which gateway is turned to.
+    Route,
 }
 
 /// A seed that answers any number of independent choices.

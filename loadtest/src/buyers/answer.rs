@@ -10,6 +10,8 @@ use tidegate_client::wire::{ProblemType, TicketStatus};
 pub(crate) enum Answer {
     Ticket(TicketAnswer),
     Refused(ProblemType),
+    /// Not known yet whether this ticket is won.
+    NotYet(ProblemType, TicketId),
     /// Answered, but not as documented.
     Undocumented(String),
     /// No answer: refused connection, broken connection, timeout.
@@ -40,6 +42,8 @@ struct TicketBody<'a> {
 struct ProblemBody<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
+    /// An id where the outcome is not known yet; an object elsewhere.
+    ticket: Option<serde_json::Value>,
 }
 
 impl Answer {
@@ -66,7 +70,14 @@ impl Answer {
     fn problem(status: u16, body: &[u8]) -> Option<Self> {
         let body: ProblemBody<'_> = serde_json::from_slice(body).ok()?;
         let problem = ProblemType::from_slug(&body.kind)?;
-        (problem.status() == status && problem != ProblemType::Internal).then_some(Self::Refused(problem))
+        if problem.status() != status || problem == ProblemType::Internal {
+            return None;
+        }
+        let ticket = body.ticket.as_ref().and_then(serde_json::Value::as_str).and_then(TicketId::parse);
+        Some(match ticket.filter(|_| status == 503) {
+            Some(ticket) => Self::NotYet(problem, ticket),
+            None => Self::Refused(problem),
+        })
     }
 }
 
@@ -86,6 +97,14 @@ mod tests {
         assert_eq!((ticket.ticket.as_str(), ticket.version, ticket.won_at_ms), (TICKET, 1, 5));
         let sold_out = br#"{"type":"sold-out","title":"Sold out","status":410}"#;
         assert_eq!(Answer::read(202, 410, sold_out), Answer::Refused(ProblemType::SoldOut));
+    }
+
+    #[test]
+    fn a_503_with_a_ticket_is_not_known_yet() {
+        let body = format!(r#"{{"type":"ledger-unavailable","status":503,"ticket":"{TICKET}"}}"#);
+        let ticket = TicketId::parse(TICKET).unwrap();
+        let expected = Answer::NotYet(ProblemType::LedgerUnavailable, ticket);
+        assert_eq!(Answer::read(202, 503, body.as_bytes()), expected);
     }
 
     #[test]

@@ -4,24 +4,34 @@ use super::answer::TicketAnswer;
 use super::errand::Order;
 use super::tally::Outcome;
 use crate::clock::Micros;
-use crate::evidence::{BuyersSaw, KeyConflict, Sighting, TicketId, Told};
+use crate::evidence::{BuyersSaw, KeyConflict, NotYetKnown, Sighting, TicketId, Told};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use tidegate_client::wire::ProblemType;
 
 /// Undocumented answers kept for the report; the rest is only counted.
 const UNDOCUMENTED_MAX: usize = 5;
 /// Conflicts kept; one is enough to fail.
 const CONFLICTS_MAX: usize = 100;
+/// Tickets of one key that were not known yet; a correct gateway tells of one or two.
+const NOT_YET_MAX: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Book {
     saw: BuyersSaw,
     by_key: HashMap<(u32, u8), TicketId>,
+    not_yet: HashMap<(u32, u8), Vec<NotYetKnown>>,
 }
 
 impl Book {
     /// A 202.
-    pub(crate) fn told(&mut self, order: Order, answer: TicketAnswer, now_us: Micros) -> Outcome {
+    pub(crate) fn told(
+        &mut self,
+        order: Order,
+        answer: TicketAnswer,
+        gateway: u32,
+        now_us: Micros,
+    ) -> Outcome {
         match self.by_key.entry((order.buyer, order.key)) {
             Entry::Vacant(entry) => {
                 entry.insert(answer.ticket);
@@ -45,6 +55,7 @@ impl Book {
                 buyer: order.buyer,
                 key: order.key,
                 quantity: answer.quantity,
+                gateway,
                 asked_us: order.asked_us,
                 told_us: now_us,
                 times: 1,
@@ -60,6 +71,22 @@ impl Book {
         told.times += 1;
         told.see(sighting);
         Outcome::WonRepeat
+    }
+
+    /// A 503 with a ticket.
+    pub(crate) fn not_yet(&mut self, order: Order, ticket: TicketId) {
+        let Order { buyer, key, .. } = order;
+        let known = self.not_yet.entry((buyer, key)).or_default();
+        if known.len() < NOT_YET_MAX && known.iter().all(|known| known.ticket != ticket) {
+            known.push(NotYetKnown { buyer, key, ticket, refused: None });
+        }
+    }
+
+    /// A refusal that is an answer: what was not known yet of this key is settled with it.
+    pub(crate) fn refused(&mut self, order: Order, problem: ProblemType) {
+        for known in self.not_yet.get_mut(&(order.buyer, order.key)).into_iter().flatten() {
+            known.refused = Some(problem);
+        }
     }
 
     /// A poll's answer.
@@ -80,7 +107,8 @@ impl Book {
         self.saw.unresolved += 1;
     }
 
-    pub(crate) fn into_seen(self) -> BuyersSaw {
+    pub(crate) fn into_seen(mut self) -> BuyersSaw {
+        self.saw.not_yet_known = self.not_yet.into_values().flatten().collect();
         self.saw
     }
 }

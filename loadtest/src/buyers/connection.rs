@@ -1,89 +1,104 @@
-//! One keep-alive HTTP/1.1 connection, opened when first needed and again after it broke.
+//! Keep-alive HTTP/1.1 connections, one to each gateway, opened when first needed and again after they broke.
 
 use super::answer::Answer;
+use crate::gateway::Member;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// No answer of the interface to a buyer is longer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Where the buyers' listener is.
-#[derive(Debug, Clone)]
-pub(crate) struct Shop {
-    pub(crate) address: SocketAddr,
-    /// Value of the `Host` header.
-    pub(crate) host: String,
-}
+type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) struct Connection {
-    sender: Option<SendRequest<Empty<Bytes>>>,
+    senders: HashMap<u32, SendRequest<Empty<Bytes>>>,
     timeout: Duration,
 }
 
 impl Connection {
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { sender: None, timeout }
+        Self { senders: HashMap::new(), timeout }
     }
 
-    /// Sends and waits for the whole answer; `success` is the status that carries a ticket. Not cancel-safe:
-    /// drop the connection with the future.
+    /// Sends to the gateway at `route`, or to the next one that takes a connection, and waits for the whole answer;
+    /// `success` is the status that carries a ticket. Tells also who answered. Not cancel-safe: drop the connection
+    /// with the future.
     pub(crate) async fn exchange(
         &mut self,
-        shop: &Shop,
-        request: Request<Empty<Bytes>>,
+        members: &[Arc<Member>],
+        route: usize,
+        request: impl Fn(&Member) -> http::Result<Request<Empty<Bytes>>>,
         success: u16,
-    ) -> Answer {
-        if let Ok(Ok(answer)) = tokio::time::timeout(self.timeout, self.attempt(shop, request, success)).await
-        {
-            return answer;
+    ) -> (Answer, u32) {
+        let mut asked = 0;
+        let attempt = Self::attempt(&mut self.senders, members, route, request, success, &mut asked);
+        if let Ok(Ok(answer)) = tokio::time::timeout(self.timeout, attempt).await {
+            return (answer, asked);
         }
         // The answer may still come on this connection: it must not be taken for the next one's.
-        self.sender = None;
-        Answer::Lost
+        self.senders.remove(&asked);
+        (Answer::Lost, asked)
     }
 
     async fn attempt(
-        &mut self,
-        shop: &Shop,
-        request: Request<Empty<Bytes>>,
+        senders: &mut HashMap<u32, SendRequest<Empty<Bytes>>>,
+        members: &[Arc<Member>],
+        route: usize,
+        request: impl Fn(&Member) -> http::Result<Request<Empty<Bytes>>>,
         success: u16,
-    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-        let sender = self.opened(shop).await?;
-        let response = sender.send_request(request).await?;
-        let closing = response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
-        if closing {
-            self.sender = None;
+        asked: &mut u32,
+    ) -> Result<Answer, Failed> {
+        let mut refused: Failed = "no gateway".into();
+        for step in 0..members.len() {
+            let member = &members[(route + step) % members.len()];
+            *asked = member.number;
+            let sender = match opened(senders, member).await {
+                Ok(sender) => sender,
+                Err(error) => {
+                    refused = error;
+                    continue;
+                }
+            };
+            let response = sender.send_request(request(member)?).await?;
+            let closing = response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
+            if closing {
+                senders.remove(&member.number);
+            }
+            return Ok(Answer::read(success, status, &body));
         }
-        Ok(Answer::read(success, status, &body))
+        Err(refused)
     }
+}
 
-    async fn opened(
-        &mut self,
-        shop: &Shop,
-    ) -> Result<&mut SendRequest<Empty<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
-        // A connection that the other side closed while it was idle is replaced, not counted as a lost answer.
-        let usable = match &mut self.sender {
-            Some(sender) => sender.ready().await.is_ok(),
-            None => false,
-        };
-        if !usable {
-            let stream = TcpStream::connect(shop.address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-            tokio::task::spawn_local(async move {
-                // How a connection ends shows in its requests.
-                let _ = connection.await;
-            });
-            self.sender = Some(sender);
-        }
-        self.sender.as_mut().ok_or_else(|| "no connection".into())
+/// `Err`: no connection came about, so nothing was sent.
+async fn opened<'s>(
+    senders: &'s mut HashMap<u32, SendRequest<Empty<Bytes>>>,
+    member: &Member,
+) -> Result<&'s mut SendRequest<Empty<Bytes>>, Failed> {
+    // A connection that the other side closed while it was idle is replaced, not counted as a lost answer.
+    let usable = match senders.get_mut(&member.number) {
+        Some(sender) => sender.ready().await.is_ok(),
+        None => false,
+    };
+    if !usable {
+        senders.remove(&member.number);
+        let stream = TcpStream::connect(member.public).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async move {
+            // How a connection ends shows in its requests.
+            let _ = connection.await;
+        });
+        senders.insert(member.number, sender);
     }
+    senders.get_mut(&member.number).ok_or_else(|| "no connection".into())
 }

@@ -6,13 +6,14 @@
 
 use super::answer::Answer;
 use super::book::Book;
-use super::connection::{Connection, Shop};
+use super::connection::Connection;
 use super::errand::{Due, Errand, Follow, Order};
 use super::next_step::{Habits, Step};
 use super::ready::Ready;
 use super::tally::{Outcome, Tally};
 use crate::clock::{Clock, Micros};
 use crate::evidence::BuyersSaw;
+use crate::gateway::{Member, Roster};
 use crate::scenario::Scenario;
 use crate::schedule::{Arrival, Persona, arrivals, persona};
 use crate::seeded::Seed;
@@ -21,7 +22,6 @@ use http::{Method, Request, header};
 use http_body_util::Empty;
 use std::cell::{Cell, RefCell};
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -78,7 +78,7 @@ impl Crowd {
     pub(crate) fn start(
         scenario: &Scenario,
         sale: &str,
-        public: SocketAddr,
+        roster: &Arc<Roster>,
         seed: Seed,
         clock: Clock,
         start_us: Micros,
@@ -89,11 +89,11 @@ impl Crowd {
         let threads = (0..threads)
             .map(|thread| {
                 let (habits, live, sale) = (habits.clone(), Arc::clone(&live), sale.to_owned());
-                let shop = Shop { address: public, host: public.to_string() };
+                let roster = Arc::clone(roster);
                 std::thread::Builder::new().name(format!("buyers-{thread}")).spawn(move || {
                     let plan = arrivals(&habits.buyers, seed, thread, threads)
                         .map(|a| Arrival { at_us: a.at_us + start_us, ..a });
-                    run_thread(habits, shop, sale, clock, live, plan)
+                    run_thread(habits, roster, sale, clock, live, plan)
                 })
             })
             .collect::<std::io::Result<Vec<_>>>()?;
@@ -130,7 +130,7 @@ fn thread_count(scenario: &Scenario) -> u32 {
 
 struct Desk {
     habits: Habits,
-    shop: Shop,
+    roster: Arc<Roster>,
     sale: String,
     order_path: String,
     clock: Clock,
@@ -147,7 +147,7 @@ struct Desk {
 
 fn run_thread(
     habits: Habits,
-    shop: Shop,
+    roster: Arc<Roster>,
     sale: String,
     clock: Clock,
     live: Arc<Live>,
@@ -158,7 +158,7 @@ fn run_thread(
     let desk = Rc::new(Desk {
         order_path: format!("/v1/sales/{sale}/orders"),
         sale,
-        shop,
+        roster,
         clock,
         live,
         calendar: RefCell::default(),
@@ -223,11 +223,10 @@ async fn serve_orders(desk: Rc<Desk>) {
         let now_us = desk.clock.now_us();
         desk.tally.borrow_mut().left(now_us.saturating_sub(due.at_us));
         let order = order.leaving(persona(&desk.habits.buyers, desk.habits.seed, order.buyer), now_us);
-        let answer = match desk.order_request(order) {
-            Ok(request) => connection.exchange(&desk.shop, request, 202).await,
-            Err(error) => Answer::Undocumented(format!("request could not be built: {error}")),
-        };
-        desk.settle_order(due.at_us, order, &answer);
+        let members = desk.roster.members();
+        let request = |member: &Member| desk.order_request(order, member);
+        let (answer, gateway) = connection.exchange(&members, desk.habits.route(order), request, 202).await;
+        desk.settle_order(due.at_us, order, &answer, gateway);
     }
 }
 
@@ -236,10 +235,9 @@ async fn serve_polls(desk: Rc<Desk>) {
     loop {
         let due = desk.polls.pop().await;
         let Errand::Follow(follow) = due.errand else { continue };
-        let answer = match desk.poll_request(follow) {
-            Ok(request) => connection.exchange(&desk.shop, request, 200).await,
-            Err(error) => Answer::Undocumented(format!("request could not be built: {error}")),
-        };
+        let members = desk.roster.members();
+        let request = |member: &Member| Desk::poll_request(follow, member);
+        let (answer, _) = connection.exchange(&members, desk.habits.poll_route(follow), request, 200).await;
         desk.settle_poll(follow, &answer);
     }
 }
@@ -252,8 +250,8 @@ impl Desk {
             Persona::PressesTwice => &[0, 0],
             Persona::Cheats => &[0, 1],
         };
-        for &key in keys {
-            let order = Order { buyer, key, asked_us: at_us, tries: 0, again: false };
+        for (turn, &key) in (0..).zip(keys) {
+            let order = Order { buyer, key, asked_us: at_us, tries: 0, again: false, turn };
             self.open(Due { at_us, errand: Errand::Order(order) });
         }
     }
@@ -311,7 +309,7 @@ impl Desk {
         }
     }
 
-    fn settle_order(&self, due_us: Micros, order: Order, answer: &Answer) {
+    fn settle_order(&self, due_us: Micros, order: Order, answer: &Answer, gateway: u32) {
         let now_us = self.clock.now_us();
         let outcome = match answer {
             Answer::Lost => {
@@ -320,17 +318,25 @@ impl Desk {
                 None
             }
             Answer::Refused(problem) => Some(Outcome::Refused(*problem)),
+            Answer::NotYet(problem, ticket) => {
+                self.book.borrow_mut().not_yet(order, *ticket);
+                Some(Outcome::Refused(*problem))
+            }
             Answer::Undocumented(what) => {
                 self.book.borrow_mut().undocumented(what);
                 Some(Outcome::Undocumented)
             }
             Answer::Ticket(ticket) => {
-                let outcome = self.book.borrow_mut().told(order, *ticket, now_us);
+                let outcome = self.book.borrow_mut().told(order, *ticket, gateway, now_us);
                 if outcome == Outcome::Won {
                     self.live.won.fetch_add(1, Relaxed);
                     if self.habits.follows(order.buyer) {
-                        let follow =
-                            Follow { ticket: ticket.ticket, buyer: order.buyer, version: ticket.version };
+                        let follow = Follow {
+                            ticket: ticket.ticket,
+                            buyer: order.buyer,
+                            version: ticket.version,
+                            turn: 0,
+                        };
                         self.schedule(Due { at_us: now_us, errand: Errand::Follow(follow) });
                     }
                     if let Some(due) = self.habits.ask_again(order, now_us) {
@@ -350,10 +356,10 @@ impl Desk {
         match self.habits.after_order(order, answer, now_us) {
             Step::Retry(due) => self.schedule(due),
             Step::ComeBack(due) => {
-                self.close();
+                self.settled(order, answer);
                 self.schedule(due);
             }
-            Step::Done => self.close(),
+            Step::Done => self.settled(order, answer),
             Step::Unresolved => {
                 self.book.borrow_mut().unresolved();
                 self.close();
@@ -364,35 +370,43 @@ impl Desk {
         }
     }
 
+    /// A chain has its answer.
+    fn settled(&self, order: Order, answer: &Answer) {
+        if let Answer::Refused(problem) = answer {
+            self.book.borrow_mut().refused(order, *problem);
+        }
+        self.close();
+    }
+
     fn settle_poll(&self, follow: Follow, answer: &Answer) {
         let now_us = self.clock.now_us();
         self.tally.borrow_mut().polls += 1;
         match answer {
             Answer::Ticket(ticket) => self.book.borrow_mut().polled(*ticket, now_us),
             Answer::Undocumented(what) => self.book.borrow_mut().undocumented(what),
-            Answer::Refused(_) | Answer::Lost => {}
+            Answer::Refused(_) | Answer::NotYet(..) | Answer::Lost => {}
         }
         if let Some(due) = Habits::after_poll(follow, answer, now_us) {
             self.schedule(due);
         }
     }
 
-    fn order_request(&self, order: Order) -> http::Result<Request<Empty<Bytes>>> {
+    fn order_request(&self, order: Order, member: &Member) -> http::Result<Request<Empty<Bytes>>> {
         Request::builder()
             .method(Method::POST)
             .uri(self.order_path.as_str())
-            .header(header::HOST, self.shop.host.as_str())
+            .header(header::HOST, member.host.as_str())
             .header(header::CONTENT_LENGTH, "0")
             .header("x-user-id", buyer_name(order.buyer))
             .header("idempotency-key", format!("{}-{}-{}", self.sale, order.buyer, order.key))
             .body(Empty::new())
     }
 
-    fn poll_request(&self, follow: Follow) -> http::Result<Request<Empty<Bytes>>> {
-        let Follow { ticket, buyer, version } = follow;
+    fn poll_request(follow: Follow, member: &Member) -> http::Result<Request<Empty<Bytes>>> {
+        let Follow { ticket, buyer, version, .. } = follow;
         Request::builder()
             .uri(format!("/v1/tickets/{ticket}?wait={POLL_WAIT_S}&version={version}"))
-            .header(header::HOST, self.shop.host.as_str())
+            .header(header::HOST, member.host.as_str())
             .header("x-user-id", buyer_name(buyer))
             .body(Empty::new())
     }

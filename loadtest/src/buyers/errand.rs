@@ -17,6 +17,8 @@ pub(crate) struct Order {
     pub(crate) tries: u16,
     /// The buyer holds the ticket and asks again, to see the same one.
     pub(crate) again: bool,
+    /// Moves the buyer on from gateway to gateway.
+    pub(crate) turn: u32,
 }
 
 impl Order {
@@ -35,6 +37,8 @@ pub(crate) struct Follow {
     pub(crate) buyer: u32,
     /// Wait for a version past this one.
     pub(crate) version: u32,
+    /// As in [`Order::turn`].
+    pub(crate) turn: u32,
 }
 
 /// Either.

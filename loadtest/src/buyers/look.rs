@@ -1,13 +1,13 @@
 //! Asks for the state of tickets once all buyers are done, each as its buyer.
 
 use super::answer::Answer;
-use super::connection::{Connection, Shop};
+use super::connection::Connection;
 use super::engine::buyer_name;
 use crate::evidence::{LastLook, TicketId};
+use crate::gateway::{Member, Members};
 use http::{Request, header};
 use http_body_util::Empty;
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate_client::wire::ProblemType;
@@ -15,12 +15,12 @@ use tidegate_client::wire::ProblemType;
 const CONNECTIONS: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries of one ticket, with a pause between.
-const TRIES_MAX: u32 = 4;
+const TRIES_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One look at each ticket. Blocks its thread.
+/// One look at each ticket, at the first of these gateways that answers. Blocks its thread.
 pub(crate) fn look(
-    public: SocketAddr,
+    members: &Members,
     tickets: Vec<(TicketId, u32)>,
 ) -> std::io::Result<Vec<(TicketId, LastLook)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -30,14 +30,13 @@ pub(crate) fn look(
     local.block_on(&runtime, async {
         let mut lookers = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            let (todo, seen) = (Rc::clone(&todo), Rc::clone(&seen));
+            let (todo, seen, members) = (Rc::clone(&todo), Rc::clone(&seen), Members::clone(members));
             lookers.push(tokio::task::spawn_local(async move {
-                let shop = Shop { address: public, host: public.to_string() };
                 let mut connection = Connection::new(TIMEOUT);
                 loop {
                     let next = todo.borrow_mut().pop();
                     let Some((ticket, buyer)) = next else { return };
-                    let state = look_at(&mut connection, &shop, ticket, buyer).await;
+                    let state = look_at(&mut connection, &members, ticket, buyer).await;
                     seen.borrow_mut().push((ticket, state));
                 }
             }));
@@ -50,15 +49,16 @@ pub(crate) fn look(
     Ok(seen.take())
 }
 
-async fn look_at(connection: &mut Connection, shop: &Shop, ticket: TicketId, buyer: u32) -> LastLook {
-    for _ in 0..TRIES_MAX {
-        let request = Request::builder()
+async fn look_at(connection: &mut Connection, members: &Members, ticket: TicketId, buyer: u32) -> LastLook {
+    let request = |member: &Member| {
+        Request::builder()
             .uri(format!("/v1/tickets/{ticket}"))
-            .header(header::HOST, shop.host.as_str())
+            .header(header::HOST, member.host.as_str())
             .header("x-user-id", buyer_name(buyer))
-            .body(Empty::new());
-        let Ok(request) = request else { return LastLook::NoAnswer };
-        match connection.exchange(shop, request, 200).await {
+            .body(Empty::new())
+    };
+    for turn in 0..TRIES_MAX {
+        match connection.exchange(members, turn, request, 200).await.0 {
             Answer::Ticket(seen) => {
                 return LastLook::Ticket {
                     status: seen.status,
@@ -68,7 +68,9 @@ async fn look_at(connection: &mut Connection, shop: &Shop, ticket: TicketId, buy
                 };
             }
             Answer::Refused(ProblemType::TicketNotFound) => return LastLook::NotFound,
-            Answer::Refused(_) | Answer::Undocumented(_) | Answer::Lost => tokio::time::sleep(PAUSE).await,
+            Answer::Refused(_) | Answer::NotYet(..) | Answer::Undocumented(_) | Answer::Lost => {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
     LastLook::NoAnswer

@@ -41,7 +41,7 @@ impl Habits {
     /// After the answer to `order`, at `now_us`.
     pub(crate) fn after_order(&self, order: Order, answer: &Answer, now_us: Micros) -> Step {
         match answer {
-            Answer::Lost => self.retry(order, now_us),
+            Answer::Lost | Answer::NotYet(..) => self.retry(order, now_us),
             Answer::Refused(problem) => match problem {
                 ProblemType::SalePaused
                 | ProblemType::LedgerUnavailable
@@ -64,7 +64,7 @@ impl Habits {
         let tries = order.tries.saturating_add(1);
         Step::Retry(Due {
             at_us: now_us + self.jittered_us(delay_ms, order.buyer, now_us),
-            errand: Errand::Order(Order { tries, ..order }),
+            errand: Errand::Order(Order { tries, turn: order.turn + 1, ..order }),
         })
     }
 
@@ -73,7 +73,8 @@ impl Habits {
             return Step::Done;
         }
         let at_us = now_us + self.jittered_us(self.buyers.come_back_after_ms, order.buyer, now_us);
-        Step::ComeBack(Due { at_us, errand: Errand::Order(Order { asked_us: at_us, tries: 0, ..order }) })
+        let order = Order { asked_us: at_us, tries: 0, turn: order.turn + 1, ..order };
+        Step::ComeBack(Due { at_us, errand: Errand::Order(order) })
     }
 
     /// A winner who presses often asks once more, long after the rush: the ticket must be the same.
@@ -82,8 +83,25 @@ impl Habits {
         let at_us = now_us + ASK_AGAIN_MS * 1_000;
         (presses && !order.again).then_some(Due {
             at_us,
-            errand: Errand::Order(Order { asked_us: at_us, tries: 0, again: true, ..order }),
+            errand: Errand::Order(Order {
+                asked_us: at_us,
+                tries: 0,
+                again: true,
+                turn: order.turn + 1,
+                ..order
+            }),
         })
+    }
+
+    /// Where an order goes: spread as a load balancer would, a repeat to the next gateway.
+    pub(crate) fn route(&self, order: Order) -> usize {
+        let index = u64::from(order.buyer) << 8 | u64::from(order.key);
+        (self.seed.hash(Stream::Route, index) >> 8) as usize + order.turn as usize
+    }
+
+    /// Where a poll goes: each to another gateway than the one before.
+    pub(crate) fn poll_route(&self, follow: Follow) -> usize {
+        (self.seed.hash(Stream::Route, follow.buyer.into()) >> 8) as usize + follow.turn as usize
     }
 
     /// Whether this winner follows the ticket to its end.
@@ -93,6 +111,7 @@ impl Habits {
 
     /// After a poll: on to the next version, until the end.
     pub(crate) fn after_poll(follow: Follow, answer: &Answer, now_us: Micros) -> Option<Due> {
+        let follow = Follow { turn: follow.turn + 1, ..follow };
         match answer {
             Answer::Ticket(ticket) if ticket.status.is_terminal() => None,
             Answer::Ticket(ticket) => Some(Due {
@@ -100,7 +119,7 @@ impl Habits {
                 errand: Errand::Follow(Follow { version: ticket.version.max(follow.version), ..follow }),
             }),
             Answer::Refused(ProblemType::TicketNotFound) | Answer::Undocumented(_) => None,
-            Answer::Refused(_) | Answer::Lost => {
+            Answer::Refused(_) | Answer::NotYet(..) | Answer::Lost => {
                 Some(Due { at_us: now_us + FOLLOW_AGAIN_MS * 1_000, errand: Errand::Follow(follow) })
             }
         }
@@ -124,7 +143,7 @@ mod tests {
         Habits { buyers, generator: scenario.generator, seed: Seed(1) }
     }
 
-    const ORDER: Order = Order { buyer: 7, key: 0, asked_us: 1_000, tries: 0, again: false };
+    const ORDER: Order = Order { buyer: 7, key: 0, asked_us: 1_000, tries: 0, again: false, turn: 0 };
 
     #[test]
     fn a_lost_answer_is_retried_with_the_same_key_until_the_bound() {
@@ -136,7 +155,7 @@ mod tests {
             match habits.after_order(order, &Answer::Lost, now_us) {
                 Step::Retry(Due { at_us, errand: Errand::Order(next) }) => {
                     assert_eq!((next.key, next.asked_us), (ORDER.key, ORDER.asked_us));
-                    assert!(at_us > now_us);
+                    assert!(at_us > now_us && next.turn == order.turn + 1, "another gateway");
                     (order, now_us, retries) = (next, at_us, retries + 1);
                 }
                 step => {

@@ -2,7 +2,7 @@
 
 use super::{Table, TicketId};
 use crate::clock::Micros;
-use tidegate_client::wire::TicketStatus;
+use tidegate_client::wire::{ProblemType, TicketStatus};
 
 /// One buyer's ticket, as first told and as seen since.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub(crate) struct Told {
     /// Which of the buyer's idempotency keys.
     pub(crate) key: u8,
     pub(crate) quantity: u32,
+    /// The gateway that told of it first.
+    pub(crate) gateway: u32,
     /// The first request of the chain that led here left at, or was due at: no earlier was it admitted.
     pub(crate) asked_us: Micros,
     /// The first answer that named the ticket came at.
@@ -50,6 +52,16 @@ pub(crate) struct KeyConflict {
     pub(crate) second: TicketId,
 }
 
+/// A 503 with a ticket: "not known yet". It may turn out either way, but not both.
+#[derive(Debug, Clone)]
+pub(crate) struct NotYetKnown {
+    pub(crate) buyer: u32,
+    pub(crate) key: u8,
+    pub(crate) ticket: TicketId,
+    /// The key was refused for good afterwards.
+    pub(crate) refused: Option<ProblemType>,
+}
+
 /// All buyers together.
 #[derive(Debug, Default)]
 pub(crate) struct BuyersSaw {
@@ -57,6 +69,7 @@ pub(crate) struct BuyersSaw {
     /// A ticket told to two buyers, or under two keys: the second holder and the ticket.
     pub(crate) shared_tickets: Vec<(u32, TicketId)>,
     pub(crate) key_conflicts: Vec<KeyConflict>,
+    pub(crate) not_yet_known: Vec<NotYetKnown>,
     /// Orders whose outcome the buyer never learned, in spite of all retries.
     pub(crate) unresolved: u64,
     /// Answers that the interface does not know; the first few, and how many in all.
@@ -75,6 +88,7 @@ impl BuyersSaw {
         }
         self.shared_tickets.extend(other.shared_tickets);
         self.key_conflicts.extend(other.key_conflicts);
+        self.not_yet_known.extend(other.not_yet_known);
         self.unresolved += other.unresolved;
         self.undocumented.extend(other.undocumented);
         self.undocumented_count += other.undocumented_count;

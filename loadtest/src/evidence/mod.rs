@@ -6,7 +6,7 @@
 //! buyers.rs    what buyers were told
 //! workers.rs   what workers received, and what their acks, creations and payments were answered
 //! orders.rs    what the workers' database holds at the end
-//! faults.rs    what this program did to the gateway and its own workers
+//! faults.rs    what this program did to gateways, Redis and its own workers
 //! ```
 //! Instants of our own are microseconds of [`crate::clock::Clock`]; `…_ms` are Unix times told by the gateway.
 
@@ -16,8 +16,8 @@ mod orders;
 mod ticket;
 mod workers;
 
-pub(crate) use buyers::{BuyersSaw, KeyConflict, Sighting, Told};
-pub(crate) use faults::{ExitSeen, KillSeen, StopSeen};
+pub(crate) use buyers::{BuyersSaw, KeyConflict, NotYetKnown, Sighting, Told};
+pub(crate) use faults::{ExitSeen, FaultKind, FaultSeen, FaultWanted, StopSeen};
 pub(crate) use orders::{OrderRow, RowState};
 pub(crate) use ticket::{Table, TicketId};
 pub(crate) use workers::{AckSeen, CreatedSeen, Delivery, EventSeen, PaymentSeen, WorkersSaw};
@@ -39,18 +39,24 @@ pub(crate) struct Evidence {
     pub(crate) rows: Vec<OrderRow>,
     /// Each ticket that anyone heard of, asked for once more at the very end.
     pub(crate) last_look: Table<LastLook>,
+    /// Those tickets of which another gateway said something else.
+    pub(crate) looks_apart: Vec<LookApart>,
+    /// What was found of tickets that a buyer was told of as not known yet.
+    pub(crate) not_yet_known: Table<LastLook>,
+    /// Of the first gateway.
     pub(crate) audit: Result<Audit, String>,
-    /// One past the newest offset of each queue of `orders` before this run.
-    pub(crate) offsets_before: Vec<(u32, u64)>,
-    /// What group `order-workers` did not deliver, by the gateway's own account.
-    pub(crate) offsets: Result<GroupOffsets, String>,
+    /// Of the others, with their numbers.
+    pub(crate) other_audits: Vec<(u32, Result<Audit, String>)>,
+    /// Of each gateway that is there at the end.
+    pub(crate) offsets: Vec<OffsetsSeen>,
+    /// Several gateways share the ledger: the record of one ticket may stand in two logs.
+    pub(crate) shared: bool,
     pub(crate) tokens: Option<Tokens>,
-    /// The scenario asked for a kill.
-    pub(crate) kill_wanted: Option<u64>,
-    pub(crate) kills: Vec<KillSeen>,
+    pub(crate) faults_wanted: Vec<FaultWanted>,
+    pub(crate) faults: Vec<FaultSeen>,
     pub(crate) stop_wanted: bool,
     pub(crate) stop: Option<StopSeen>,
-    /// The gateway did not come up again after a kill: why.
+    /// What was killed did not come up again: why.
     pub(crate) restart_failed: Option<String>,
     pub(crate) exit: Option<ExitSeen>,
 }
@@ -63,7 +69,30 @@ pub(crate) enum LastLook {
     NoAnswer,
 }
 
+/// Another word on a ticket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookApart {
+    pub(crate) ticket: TicketId,
+    pub(crate) gateway: u32,
+    pub(crate) said: LastLook,
+}
+
+/// What group `order-workers` of one gateway did not deliver, by its own account.
+#[derive(Debug)]
+pub(crate) struct OffsetsSeen {
+    pub(crate) gateway: u32,
+    /// One past the newest offset of each queue of `orders` before this run.
+    pub(crate) before: Vec<(u32, u64)>,
+    pub(crate) offsets: Result<GroupOffsets, String>,
+}
+
 impl Evidence {
+    /// The folder of a gateway was deleted at: what only it knew of tickets won until then is gone.
+    pub(crate) fn folder_lost_us(&self) -> Option<u64> {
+        let lost = self.faults.iter().filter(|fault| fault.kind == FaultKind::DeleteGateway);
+        lost.map(|fault| fault.at_us).max()
+    }
+
     /// Unix milliseconds of one of our instants.
     pub(crate) fn wall_ms(&self, at_us: u64) -> u64 {
         (self.start_wall_us + at_us) / 1_000

@@ -11,6 +11,8 @@ pub(crate) struct Delivery {
     /// Index of the buyer; `None` when it is none of ours.
     pub(crate) buyer: Option<u32>,
     pub(crate) quantity: u32,
+    /// The gateway that delivered it: queue and offset are its own.
+    pub(crate) gateway: u32,
     pub(crate) queue: u32,
     pub(crate) offset: u64,
     pub(crate) deadline_ms: u64,

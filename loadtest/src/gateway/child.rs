@@ -1,73 +1,85 @@
-//! The gateway as a child process on free ports, with a data folder of its own.
-//!
-//! It is never left behind: dropping it kills it.
+//! One gateway as a child process on free ports, with a data folder of its own.
 
 use super::{config, cpu};
+use crate::process::{Process, ProcessError};
+use crate::redis::Reach;
 use crate::scenario::Scenario;
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs::OpenOptions;
+use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 use tidegate_client::client::{Client, RetryPolicy};
 
 const LOOK: Duration = Duration::from_millis(10);
-/// Lines of the child's log shown when it fails.
-const LOG_LINES: usize = 12;
 
 pub(crate) struct Child {
+    what: String,
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    data_dir: PathBuf,
     public: SocketAddr,
     inner: SocketAddr,
     start_bound: Duration,
-    process: std::process::Child,
+    process: Process,
     /// Of processes that are gone.
     cpu_before: Duration,
 }
 
-/// Why there is no running gateway.
+/// What a gateway is started with.
+pub(crate) struct Setting<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) redis: Option<&'a Reach>,
+    /// For its configuration and log.
+    pub(crate) report_dir: &'a Path,
+}
+
+/// Why there is no running gateway. `what` names it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChildError {
-    #[error("cannot prepare the gateway's {what}: {source}")]
-    Prepare { what: &'static str, source: std::io::Error },
+    #[error("cannot prepare the {of} of {what}: {source}")]
+    Prepare { what: String, of: &'static str, source: std::io::Error },
     #[error("cannot write the gateway's configuration: {0}")]
     Config(#[from] toml::ser::Error),
-    #[error("cannot start {binary}: {source}")]
-    Start { binary: PathBuf, source: std::io::Error },
-    #[error("the gateway ended with {status} before it was ready; its log ends with:\n{log_tail}")]
-    EndedEarly { status: ExitStatus, log_tail: String },
-    #[error("the gateway was not ready within {bound_ms} ms; its log ends with:\n{log_tail}")]
-    NotReady { bound_ms: u128, log_tail: String },
-    #[error("cannot signal the gateway: {0}")]
-    Signal(std::io::Error),
-    #[error("the gateway did not end within {bound_ms} ms of {signal}")]
-    NotEnded { bound_ms: u128, signal: &'static str },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("{what} ended with {status} before it was ready; its log ends with:\n{log_tail}")]
+    EndedEarly { what: String, status: ExitStatus, log_tail: String },
+    #[error("{what} was not ready within {bound_ms} ms; its log ends with:\n{log_tail}")]
+    NotReady { what: String, bound_ms: u128, log_tail: String },
 }
 
 impl Child {
-    /// Starts `binary serve` and waits until it can sell. Configuration and log go to `report_dir`.
+    /// Starts `binary serve` and waits until it can sell. `name` is that of its configuration and its log.
     pub(crate) async fn start(
-        binary: &Path,
-        scenario: &Scenario,
+        setting: &Setting<'_>,
+        name: &str,
         data_dir: &Path,
-        report_dir: &Path,
     ) -> Result<Self, ChildError> {
-        let [public, inner] = free_ports().map_err(|source| ChildError::Prepare { what: "ports", source })?;
-        let config = report_dir.join("gateway.toml");
-        std::fs::write(&config, config::text(scenario, public, inner, data_dir)?)
-            .map_err(|source| ChildError::Prepare { what: "configuration", source })?;
-        let log = report_dir.join("gateway.log");
-        let process = launch(binary, &config, &log)?;
+        let what = name.replace('-', " ");
+        let prepare = |of| {
+            let what = what.clone();
+            move |source| ChildError::Prepare { what, of, source }
+        };
+        let ports = free_ports().map_err(prepare("ports"))?;
+        std::fs::create_dir_all(data_dir).map_err(prepare("data folder"))?;
+        let config = setting.report_dir.join(format!("{name}.toml"));
+        std::fs::write(&config, config::text(setting.scenario, setting.redis, ports, data_dir)?)
+            .map_err(prepare("configuration"))?;
+        let log = setting.report_dir.join(format!("{name}.log"));
+        let _ = std::fs::remove_file(&log);
+        let process = launch(&what, setting.binary, &config, &log)?;
         let mut child = Self {
-            binary: binary.to_owned(),
+            what,
+            binary: setting.binary.to_owned(),
             config,
             log,
-            public,
-            inner,
-            start_bound: Duration::from_millis(scenario.bounds.start_ms),
+            data_dir: data_dir.to_owned(),
+            public: ports[0],
+            inner: ports[1],
+            start_bound: Duration::from_millis(setting.scenario.bounds.start_ms),
             process,
             cpu_before: Duration::ZERO,
         };
@@ -83,29 +95,43 @@ impl Child {
         self.inner
     }
 
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     pub(crate) fn log(&self) -> &Path {
-        &self.log
+        self.process.log()
     }
 
-    /// `kill -9`. Returns at once; [`Child::restart`] waits for the end.
-    pub(crate) fn kill(&mut self) -> Result<(), ChildError> {
+    /// `kill -9`; the process is gone when this returns.
+    pub(crate) async fn kill(&mut self) -> Result<(), ChildError> {
         self.keep_cpu();
-        self.process.kill().map_err(ChildError::Signal)
+        self.process.signal(Signal::KILL)?;
+        self.process.ended("SIGKILL", self.start_bound).await?;
+        Ok(())
     }
 
-    /// A new process on the same ports and data folder, once the old one is gone; ready when this returns.
+    /// A new process on the same ports and data folder, after [`Child::kill`]; ready when this returns.
     pub(crate) async fn restart(&mut self) -> Result<(), ChildError> {
-        self.ended("SIGKILL", self.start_bound).await?;
-        self.process = launch(&self.binary, &self.config, &self.log)?;
+        self.process = launch(&self.what, &self.binary, &self.config, &self.log)?;
         self.until_ready().await
+    }
+
+    /// SIGSTOP: it does nothing any more, and nobody is told.
+    pub(crate) fn freeze(&self) -> Result<(), ChildError> {
+        Ok(self.process.signal(Signal::STOP)?)
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub(crate) fn thaw(&self) -> Result<(), ChildError> {
+        Ok(self.process.signal(Signal::CONT)?)
     }
 
     /// SIGTERM, and how it ended.
     pub(crate) async fn stop(&mut self, bound: Duration) -> Result<ExitStatus, ChildError> {
         self.keep_cpu();
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, Signal::TERM).map_err(|error| ChildError::Signal(error.into()))?;
-        self.ended("SIGTERM", bound).await
+        self.process.signal(Signal::TERM)?;
+        Ok(self.process.ended("SIGTERM", bound).await?)
     }
 
     /// Processor time of all processes so far, up to the last kill or stop.
@@ -117,29 +143,23 @@ impl Child {
         self.cpu_before += cpu::used(self.process.id()).unwrap_or_default();
     }
 
-    async fn ended(&mut self, signal: &'static str, bound: Duration) -> Result<ExitStatus, ChildError> {
-        let waiting = async {
-            loop {
-                if let Some(status) = self.process.try_wait().map_err(ChildError::Signal)? {
-                    return Ok(status);
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let bound_ms = bound.as_millis();
-        tokio::time::timeout(bound, waiting).await.unwrap_or(Err(ChildError::NotEnded { bound_ms, signal }))
-    }
-
     async fn until_ready(&mut self) -> Result<(), ChildError> {
         let probe = Client::builder(&format!("http://{}", self.inner))
             .request_timeout(Duration::from_secs(1))
             .retry(RetryPolicy::none())
             .build()
-            .map_err(|error| ChildError::Prepare { what: "probe", source: std::io::Error::other(error) })?;
+            .map_err(|error| ChildError::Prepare {
+                what: self.what.clone(),
+                of: "probe",
+                source: std::io::Error::other(error),
+            })?;
+        let process = &mut self.process;
+        let what = &self.what;
         let waiting = async {
             loop {
-                if let Ok(Some(status)) = self.process.try_wait() {
-                    return Err(ChildError::EndedEarly { status, log_tail: tail(&self.log) });
+                if let Some(status) = process.has_ended() {
+                    let log_tail = process.log_tail();
+                    return Err(ChildError::EndedEarly { what: what.clone(), status, log_tail });
                 }
                 if probe.is_ready().await.unwrap_or(false) {
                     return Ok(());
@@ -148,47 +168,22 @@ impl Child {
             }
         };
         tokio::time::timeout(self.start_bound, waiting).await.unwrap_or_else(|_| {
-            let bound_ms = self.start_bound.as_millis();
-            Err(ChildError::NotReady { bound_ms, log_tail: tail(&self.log) })
+            Err(ChildError::NotReady {
+                what: self.what.clone(),
+                bound_ms: self.start_bound.as_millis(),
+                log_tail: self.process.log_tail(),
+            })
         })
     }
 }
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        // Both fail when it has ended, which is what is wanted.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn launch(binary: &Path, config: &Path, log: &Path) -> Result<std::process::Child, ChildError> {
-    let output = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .and_then(|file| Ok([file.try_clone()?, file]))
-        .map_err(|source| ChildError::Prepare { what: "log", source })?;
-    let [stdout, stderr] = output;
-    Command::new(binary)
-        .arg("serve")
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(stdout)
-        .stderr(stderr)
-        .spawn()
-        .map_err(|source| ChildError::Start { binary: binary.to_owned(), source })
+fn launch(what: &str, binary: &Path, config: &Path, log: &Path) -> Result<Process, ProcessError> {
+    let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
+    Process::start(what, binary, arguments, log)
 }
 
 /// Two loopback ports that were free a moment ago.
 fn free_ports() -> std::io::Result<[SocketAddr; 2]> {
     let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
-}
-
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

@@ -1,5 +1,6 @@
 //! The configuration a child is started with: loopback, sync mode, no quotas (all load comes from one address).
 
+use crate::redis::Reach;
 use crate::scenario::Scenario;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::path::Path;
 struct Config<'a> {
     listen: Listen,
     data: Data<'a>,
-    ledger: Kind,
+    ledger: Ledger<'a>,
     identity: Mode,
     admission: Admission,
 }
@@ -27,8 +28,19 @@ struct Data<'a> {
 }
 
 #[derive(Serialize)]
-struct Kind {
+struct Ledger<'a> {
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<Redis<'a>>,
+}
+
+#[derive(Serialize)]
+struct Redis<'a> {
+    #[serde(flatten)]
+    reach: &'a Reach,
+    claim_after_ms: u64,
+    dead_after_ms: u64,
+    wait_replicas: u32,
 }
 
 #[derive(Serialize)]
@@ -56,11 +68,11 @@ struct Quota {
     ip_per_s: u64,
 }
 
-/// The configuration file's text.
+/// The configuration file's text; the ledger is in Redis when there is one to reach.
 pub(super) fn text(
     scenario: &Scenario,
-    public: SocketAddr,
-    inner: SocketAddr,
+    redis: Option<&Reach>,
+    [public, inner]: [SocketAddr; 2],
     data: &Path,
 ) -> Result<String, toml::ser::Error> {
     let tokens = scenario.gateway.tokens.map(|tokens| Tokens {
@@ -68,10 +80,23 @@ pub(super) fn text(
         burst: tokens.burst,
         max_wait_ms: tokens.max_wait_ms,
     });
+    let settings = scenario.redis.clone().unwrap_or_default();
+    let ledger = match redis {
+        None => Ledger { kind: "embedded", redis: None },
+        Some(reach) => Ledger {
+            kind: "redis",
+            redis: Some(Redis {
+                reach,
+                claim_after_ms: settings.claim_after_ms,
+                dead_after_ms: settings.dead_after_ms,
+                wait_replicas: settings.wait_replicas,
+            }),
+        },
+    };
     toml::to_string(&Config {
         listen: Listen { public, inner },
         data: Data { dir: data, flush: "sync" },
-        ledger: Kind { kind: "embedded" },
+        ledger,
         identity: Mode { mode: "header" },
         admission: Admission { tokens, quota: Quota { buyer_per_s: 0, ip_per_s: 0 } },
     })

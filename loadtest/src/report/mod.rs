@@ -5,7 +5,7 @@ mod table;
 pub(crate) use table::render;
 
 use crate::run::{Finished, Plan, Target};
-use crate::verdict::{AtKill, Invariant, at_kills, judge};
+use crate::verdict::{AtFault, AtKill, Invariant, at_faults, at_kills, judge};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -18,6 +18,10 @@ pub(crate) struct Report {
     pub(crate) scenario: String,
     pub(crate) seed: u64,
     pub(crate) gateway: String,
+    /// How many were there at the beginning.
+    pub(crate) gateways: u32,
+    /// The Redis of the run, for people.
+    pub(crate) redis: Option<String>,
     pub(crate) duration_ms: u64,
     /// Order requests that were due.
     pub(crate) offered: u64,
@@ -35,6 +39,7 @@ pub(crate) struct Report {
     pub(crate) stock: Option<Stock>,
     pub(crate) workers: Workers,
     pub(crate) kills: Vec<AtKill>,
+    pub(crate) faults: Vec<AtFault>,
     pub(crate) gateway_cpu_us_per_request: Option<f64>,
 }
 
@@ -88,6 +93,8 @@ impl Report {
                 Target::Running { public, .. } => format!("http://{public}"),
                 Target::Spawn(binary) => binary.display().to_string(),
             },
+            gateways: plan.scenario.gateway.count,
+            redis: finished.redis.clone(),
             duration_ms: finished.took.as_millis() as u64,
             offered: tally.offered,
             answered: tally.answered,
@@ -115,6 +122,7 @@ impl Report {
                 confirmed: workers.confirmed,
             },
             kills: at_kills(evidence),
+            faults: at_faults(evidence),
             gateway_cpu_us_per_request: finished
                 .cpu
                 .filter(|_| requests > 0)

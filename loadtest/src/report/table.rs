@@ -1,6 +1,8 @@
 //! The report for a person: what was offered, what became of it, and whether it was right.
 
 use super::{Percentiles, Report, Verdict};
+use crate::evidence::FaultKind;
+use crate::verdict::AtFault;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use std::fmt::Write as _;
 
@@ -15,12 +17,8 @@ pub(crate) fn render(report: &Report) -> String {
     let _ = writeln!(out, "{}", outcomes(report));
     let _ = writeln!(out, "{}", figures(report));
     let _ = writeln!(out, "{}", invariants(report));
-    for kill in &report.kills {
-        let _ = writeln!(
-            out,
-            "orders in flight at the kill: {}\nunits left at the kill: {}",
-            kill.orders_in_flight_at_kill, kill.units_left_at_kill
-        );
+    for fault in &report.faults {
+        let _ = writeln!(out, "{}", fault_lines(fault));
     }
     match report.verdict {
         Verdict::Pass => out.push_str("verdict: pass"),
@@ -30,6 +28,26 @@ pub(crate) fn render(report: &Report) -> String {
         }
     }
     out
+}
+
+fn fault_lines(fault: &AtFault) -> String {
+    let (kind, in_flight) = match fault.kind {
+        FaultKind::KillWorker => (fault.kind.name(), "rows left pending"),
+        kind => (kind.name(), "orders in flight"),
+    };
+    let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1_000.0);
+    let whom = fault.gateway.map_or(String::new(), |number| format!(" of gateway {number}"));
+    let until = fault.back_ms.map_or("for good".to_owned(), |ms| format!("over at {}", seconds(ms)));
+    let mut lines = format!(
+        "{kind}{whom}: at {}, {until}\n{in_flight} at the {kind}: {}\nunits left at the {kind}: {}",
+        seconds(fault.at_ms),
+        fault.in_flight,
+        fault.units_left
+    );
+    if let Some(won) = fault.won_in_lost_writes {
+        let _ = write!(lines, "\nwins in the writes that Redis lost: {won}");
+    }
+    lines
 }
 
 fn table(header: &[&str]) -> Table {
@@ -82,6 +100,9 @@ fn figures(report: &Report) -> Table {
             w.received, w.acked, w.redelivered, w.confirmed
         ),
     ]);
+    if let Some(redis) = &report.redis {
+        table.add_row(["ledger".to_owned(), format!("{} gateways on Redis: {redis}", report.gateways)]);
+    }
     if let Some(cpu_us) = report.gateway_cpu_us_per_request {
         table.add_row([
             "gateway".to_owned(),

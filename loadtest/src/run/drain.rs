@@ -5,8 +5,9 @@ use super::setup::Stand;
 use super::{Plan, RunError};
 use crate::buyers::look;
 use crate::evidence::{BuyersSaw, LastLook, Table, TicketId};
-use std::net::SocketAddr;
+use crate::gateway::Members;
 use std::time::Duration;
+use tidegate_client::wire::Sale;
 
 const LOOK: Duration = Duration::from_millis(200);
 /// A drain that makes progress may take so many times its bound.
@@ -17,7 +18,8 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw) -> Result<(), RunError> {
     let idle_bound = Duration::from_millis(plan.scenario.bounds.drain_ms);
     let settling = async {
-        let mut settled: Table<()> = Table::default();
+        // With whether it ended, so that an event of it is awaited.
+        let mut settled: Table<bool> = Table::default();
         let mut last = (0, 0);
         let mut progress_at = tokio::time::Instant::now();
         loop {
@@ -26,18 +28,16 @@ pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw
                 .filter(|(ticket, _)| !settled.contains_key(ticket))
                 .collect();
             let mut still_open = 0u64;
-            for (ticket, state) in look_at(stand.public, open).await? {
+            for (ticket, state) in look_at(stand.roster.members(), open).await? {
                 match state {
                     LastLook::Ticket { status, .. } if !status.is_terminal() => still_open += 1,
                     // An unknown ticket stays unknown; the verdict says so.
-                    LastLook::Ticket { .. } | LastLook::NotFound => drop(settled.insert(ticket, ())),
+                    LastLook::Ticket { .. } => drop(settled.insert(ticket, true)),
+                    LastLook::NotFound => drop(settled.insert(ticket, false)),
                     LastLook::NoAnswer => still_open += 1,
                 }
             }
-            let held = match stand.observer.sale(&stand.sale).await {
-                Ok(Some(sale)) => sale.held,
-                Ok(None) | Err(_) => u64::MAX,
-            };
+            let held = stand.look_at_sale().await.map_or(u64::MAX, |sale| sale.held);
             if still_open == 0 && held == 0 && stand.crew.payments_done() && events_complete(stand, &settled)
             {
                 return Ok::<(), RunError>(());
@@ -60,11 +60,11 @@ pub(super) async fn until_settled(plan: &Plan, stand: &Stand, buyers: &BuyersSaw
 }
 
 /// The last event of every settled ticket has been read.
-fn events_complete(stand: &Stand, settled: &Table<()>) -> bool {
+fn events_complete(stand: &Stand, settled: &Table<bool>) -> bool {
     let events = stand.floor.events.lock();
     let ended: hashbrown::HashSet<TicketId> =
         events.iter().filter(|event| event.to.is_terminal()).map(|event| event.ticket).collect();
-    settled.keys().all(|ticket| ended.contains(ticket))
+    settled.iter().all(|(ticket, has_ended)| !has_ended || ended.contains(ticket))
 }
 
 /// Every ticket that anyone heard of, with its buyer.
@@ -74,6 +74,9 @@ pub(super) fn known(stand: &Stand, buyers: &BuyersSaw) -> Table<u32> {
     let delivered = saw.deliveries.iter().map(|delivery| (delivery.ticket, delivery.buyer));
     let events = stand.floor.events.lock();
     let told_of = events.iter().map(|event| (event.ticket, event.buyer));
+    for not_yet in &buyers.not_yet_known {
+        known.entry(not_yet.ticket).or_insert(not_yet.buyer);
+    }
     for (ticket, buyer) in delivered.chain(told_of) {
         if let Some(buyer) = buyer {
             known.entry(ticket).or_insert(buyer);
@@ -82,13 +85,25 @@ pub(super) fn known(stand: &Stand, buyers: &BuyersSaw) -> Table<u32> {
     known
 }
 
+impl Stand {
+    /// The sale as the first gateway that answers sees it, each asked once.
+    pub(super) async fn look_at_sale(&self) -> Option<Sale<'static>> {
+        for member in self.roster.members().iter() {
+            if let Ok(sale) = member.client.sale(&self.sale).await {
+                return sale;
+            }
+        }
+        None
+    }
+}
+
 /// One look at each ticket, off this runtime's threads.
 pub(super) async fn look_at(
-    public: SocketAddr,
+    members: Members,
     tickets: Vec<(TicketId, u32)>,
 ) -> Result<Vec<(TicketId, LastLook)>, RunError> {
     let local = |source| RunError::Local { what: "looking at tickets", source };
-    tokio::task::spawn_blocking(move || look(public, tickets))
+    tokio::task::spawn_blocking(move || look(&members, tickets))
         .await
         .map_err(|error| local(std::io::Error::other(error)))?
         .map_err(local)

@@ -1,7 +1,7 @@
-//! One run, stage by stage: gateway, sale, workers, buyers (and what goes wrong), drain, evidence.
+//! One run, stage by stage: gateways, sale, workers, buyers (and what goes wrong), drain, evidence.
 //!
 //! ```text
-//! setup.rs     gateway ready, sale created, workers and event reader at work
+//! setup.rs     Redis and gateways ready, sale created, workers and event reader at work
 //! rush.rs      buyers and faults, until the sale is over
 //! drain.rs     until every ticket is at its end
 //! collect.rs   what is only known at the end
@@ -14,9 +14,10 @@ mod setup;
 
 use crate::buyers::Tally;
 use crate::clock::Clock;
-use crate::evidence::{Evidence, ExitSeen};
-use crate::gateway::{Child, ChildError};
+use crate::evidence::Evidence;
+use crate::gateway::{ChildError, Setting};
 use crate::progress::Progress;
+use crate::redis::{Reach, RedisError};
 use crate::scenario::Scenario;
 use crate::seeded::Seed;
 use std::net::SocketAddr;
@@ -50,10 +51,12 @@ pub(crate) struct Finished {
     pub(crate) evidence: Evidence,
     pub(crate) tally: Tally,
     pub(crate) workers: WorkerCounts,
-    /// Processor time of a gateway of ours.
+    /// Processor time of gateways of ours.
     pub(crate) cpu: Option<Duration>,
     pub(crate) took: Duration,
-    /// Data folder of a gateway of ours; gone when this is dropped.
+    /// The Redis of the run, for people.
+    pub(crate) redis: Option<String>,
+    /// Data folders of ours; gone when this is dropped.
     pub(crate) data_dir: Option<tempfile::TempDir>,
 }
 
@@ -71,8 +74,10 @@ pub(crate) struct WorkerCounts {
 pub(crate) enum RunError {
     #[error(transparent)]
     Child(#[from] ChildError),
-    #[error("scenario {scenario} kills the gateway: start it with --spawn")]
-    KillNeedsSpawn { scenario: String },
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("scenario {scenario} has several gateways, a Redis, or faults of them: start them with --spawn")]
+    NeedsSpawn { scenario: String },
     #[error("the inner listener's address: {0}")]
     Inner(#[from] BuildError),
     #[error("cannot {what}: {source}")]
@@ -85,8 +90,8 @@ pub(crate) enum RunError {
 
 /// Runs the whole scenario.
 pub(crate) async fn run(plan: &Plan, progress: &Progress) -> Result<Finished, RunError> {
-    if plan.scenario.faults.kill.is_some() && matches!(plan.target, Target::Running { .. }) {
-        return Err(RunError::KillNeedsSpawn { scenario: plan.scenario.name.clone() });
+    if plan.scenario.needs_spawn() && matches!(plan.target, Target::Running { .. }) {
+        return Err(RunError::NeedsSpawn { scenario: plan.scenario.name.clone() });
     }
     let clock = Clock::start();
     progress.stage("start");
@@ -104,11 +109,15 @@ pub(crate) async fn run(plan: &Plan, progress: &Progress) -> Result<Finished, Ru
     Ok(collected)
 }
 
-/// SIGTERM to a gateway of ours, and how it took it.
-async fn stop_gateway(child: &mut Child, bound: Duration) -> ExitSeen {
-    match child.stop(bound).await {
-        Ok(status) if status.success() => ExitSeen::Clean,
-        Ok(status) => ExitSeen::Unclean(format!("{status} after SIGTERM, see {}", child.log().display())),
-        Err(error) => ExitSeen::Unclean(error.to_string()),
+impl Plan {
+    /// What a gateway of ours is started with.
+    pub(crate) fn setting<'a>(&'a self, redis: Option<&'a Reach>) -> Option<Setting<'a>> {
+        match &self.target {
+            Target::Running { .. } => None,
+            Target::Spawn(binary) => {
+                let (scenario, report_dir) = (&self.scenario, self.report_dir.as_path());
+                Some(Setting { binary, scenario, redis, report_dir })
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::setup::Stand;
 use super::{Plan, RunError};
 use crate::buyers::{Crowd, Tally};
 use crate::chaos;
-use crate::evidence::{BuyersSaw, KillSeen, StopSeen};
+use crate::evidence::{BuyersSaw, FaultSeen, StopSeen};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Rush {
     pub(super) tally: Tally,
     pub(super) buyers: BuyersSaw,
-    pub(super) kills: Vec<KillSeen>,
+    pub(super) faults: Vec<FaultSeen>,
     pub(super) restart_failed: Option<String>,
     pub(super) stop: Option<StopSeen>,
 }
@@ -32,7 +32,7 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
     let crowd = Crowd::start(
         scenario,
         &stand.sale,
-        stand.public,
+        &stand.roster,
         plan.seed,
         clock,
         start_us,
@@ -40,14 +40,22 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
     )
     .map_err(local("generator threads"))?;
 
-    let mut child = stand.child.take();
-    let killing = async {
-        let (Some(kill), Some(child)) = (scenario.faults.kill, child.as_mut()) else { return Ok(None) };
-        let killed = chaos::kill_and_restart(plan, kill, child, live, &stand.floor, end_us).await;
-        if killed.is_err() {
+    let (mut fleet, mut redis) = (stand.fleet.take(), stand.redis.take());
+    let mut seen = Vec::new();
+    let harming = async {
+        let stage = chaos::Stage {
+            plan,
+            fleet: fleet.as_mut(),
+            redis: redis.as_mut(),
+            crew: &stand.crew,
+            live,
+            floor: &stand.floor,
+        };
+        let done = chaos::inflict(stage, end_us, &mut seen).await;
+        if done.is_err() {
             live.abandon();
         }
-        killed
+        done
     };
     let stopping = async {
         match scenario.faults.stop_workers {
@@ -55,7 +63,7 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
             None => None,
         }
     };
-    let faults = async { tokio::join!(killing, stopping) };
+    let faults = async { tokio::join!(harming, stopping) };
     let sale = async {
         let threads = crowd.threads();
         while clock.now_us() < end_us && !live.abandoned() {
@@ -66,22 +74,19 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
             tokio::time::sleep(LOOK).await;
         }
     };
-    let ((killed, stop), ()) = tokio::join!(faults, sale);
-    stand.child = child;
+    let ((harmed, stop), ()) = tokio::join!(faults, sale);
+    (stand.fleet, stand.redis) = (fleet, redis);
     crowd.stop();
     let (tally, buyers) = tokio::task::spawn_blocking(move || crowd.join())
         .await
         .map_err(|error| local("generator threads")(std::io::Error::other(error)))?
         .map_err(local("generator threads"))?;
-    let (kills, restart_failed) = match killed {
-        Ok(kill) => (kill.into_iter().collect(), None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
-    };
-    Ok(Rush { tally, buyers, kills, restart_failed, stop })
+    let restart_failed = harmed.err().map(|error| error.to_string());
+    Ok(Rush { tally, buyers, faults: seen, restart_failed, stop })
 }
 
 /// Every unit is paid for: nothing can come back any more.
 async fn sold_for_good(stand: &Stand) -> bool {
-    let Ok(Some(sale)) = stand.observer.sale(&stand.sale).await else { return false };
+    let Some(sale) = stand.look_at_sale().await else { return false };
     sale.available == 0 && sale.held == 0
 }

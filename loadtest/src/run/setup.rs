@@ -1,25 +1,25 @@
-//! Gateway ready, sale created and open, workers and event reader at work.
+//! Redis and gateways ready, sale created and open, workers and event reader at work.
 
 use super::{Plan, RunError, Target};
 use crate::buyers::Live;
 use crate::clock::Clock;
-use crate::gateway::Child;
+use crate::gateway::{Fleet, Roster};
+use crate::redis::Deployment;
 use crate::workers::{Crew, Database, EventReader, Figures, Floor, ORDER_WORKERS, ORDERS};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_client::client::{Client, RetryPolicy};
 use tidegate_client::wire::{PutSale, StartFrom};
 
 /// Everything that stands while buyers come.
 pub(super) struct Stand {
     pub(super) clock: Clock,
-    pub(super) child: Option<Child>,
+    /// Of ours; before Redis, so that it ends first.
+    pub(super) fleet: Option<Fleet>,
+    pub(super) redis: Option<Deployment>,
+    /// Data folders of ours.
     pub(super) data_dir: Option<tempfile::TempDir>,
-    pub(super) public: SocketAddr,
+    pub(super) roster: Arc<Roster>,
     pub(super) sale: String,
-    /// Without retries: for looks that are repeated anyway.
-    pub(super) observer: Client,
     pub(super) floor: Arc<Floor>,
     pub(super) crew: Crew,
     pub(super) reader: EventReader,
@@ -30,35 +30,26 @@ pub(super) struct Stand {
 pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError> {
     let scenario = &plan.scenario;
     let local = |what| move |source| RunError::Local { what, source };
-    let (child, data_dir, public, inner) = match &plan.target {
-        Target::Running { public, inner } => (None, None, *public, inner.clone()),
-        Target::Spawn(binary) => {
-            let data_dir = tempfile::Builder::new()
-                .prefix("tidegate-loadtest-")
-                .tempdir()
-                .map_err(local("temporary data folder"))?;
-            let child = Child::start(binary, scenario, data_dir.path(), &plan.report_dir).await?;
-            let (public, inner) = (child.public(), format!("http://{}", child.inner()));
-            (Some(child), Some(data_dir), public, inner)
+    // Workers must get over a restart.
+    let patience = Duration::from_millis(scenario.bounds.start_ms + 5_000);
+    let roster = Arc::new(Roster::new(plan.token.clone(), patience));
+    let (mut fleet, mut redis, mut data_dir) = (None, None, None);
+    if let Target::Running { public, inner } = &plan.target {
+        roster.join(0, *public, inner)?;
+    } else {
+        let dir = tempfile::Builder::new()
+            .prefix("tidegate-loadtest-")
+            .tempdir()
+            .map_err(local("temporary data folder"))?;
+        if let Some(settings) = &scenario.redis {
+            redis = Some(Deployment::start(settings, dir.path(), &plan.report_dir).await?);
         }
-    };
-    let builder = || {
-        let builder = Client::builder(&inner);
-        match &plan.token {
-            Some(token) => builder.token(token),
-            None => builder,
+        let reach = redis.as_ref().map(Deployment::reach);
+        if let Some(setting) = plan.setting(reach.as_ref()) {
+            fleet = Some(Fleet::start(&setting, dir.path(), Arc::clone(&roster)).await?);
         }
-    };
-    // Workers must get over a restart of the gateway.
-    let patient = RetryPolicy {
-        attempts_max: 200,
-        delay_max: Duration::from_millis(250),
-        total_max: Duration::from_millis(scenario.bounds.start_ms + 5_000),
-        ..RetryPolicy::default()
-    };
-    let client = builder().retry(patient).build()?;
-    let observer = builder().retry(RetryPolicy::none()).request_timeout(Duration::from_secs(2)).build()?;
-
+        data_dir = Some(dir);
+    }
     let sale = sale_name(plan, clock);
     let admin = |what| move |source| RunError::Admin { what, source };
     let settings = PutSale {
@@ -68,16 +59,12 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
         pay_window_ms: scenario.sale.pay_window_ms,
         ..PutSale::new(scenario.sale.item.clone(), scenario.sale.stock)
     };
-    builder()
-        .retry(RetryPolicy::none())
-        .build()?
-        .put_sale(&sale, &settings)
-        .await
-        .map_err(admin("create the sale"))?;
-    let offsets_before = match &child {
+    let first = roster.members()[0].client.clone();
+    first.put_sale(&sale, &settings).await.map_err(admin("create the sale"))?;
+    let offsets_before = match &fleet {
         // A new log: whatever is in it comes from this run.
         Some(_) => Vec::new(),
-        None => client
+        None => first
             .offsets(ORDERS, ORDER_WORKERS)
             .await
             .map_err(admin("read the group's offsets"))?
@@ -90,7 +77,7 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
     remove_earlier(&database_file).map_err(local("order database of an earlier run"))?;
     let floor = Arc::new(Floor {
         sale: sale.clone(),
-        client,
+        roster: Arc::clone(&roster),
         database: Database::create(&database_file)?,
         settings: scenario.workers.clone(),
         seed: plan.seed,
@@ -99,18 +86,18 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
         saw: parking_lot::Mutex::default(),
         events: parking_lot::Mutex::default(),
     });
-    let start = if child.is_some() { StartFrom::First } else { StartFrom::Last };
+    let start = if fleet.is_some() { StartFrom::First } else { StartFrom::Last };
     let reader =
         EventReader::start(Arc::clone(&floor), start).await.map_err(admin("create the event group"))?;
     let crew = Crew::start(Arc::clone(&floor));
-    floor.client.open_sale(&sale).await.map_err(admin("open the sale"))?;
+    first.open_sale(&sale).await.map_err(admin("open the sale"))?;
     Ok(Stand {
         clock,
-        child,
+        fleet,
+        redis,
         data_dir,
-        public,
+        roster,
         sale,
-        observer,
         floor,
         crew,
         reader,

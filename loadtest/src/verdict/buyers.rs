@@ -2,7 +2,9 @@
 
 use super::dossier::{Dossier, File, peak};
 use super::{Findings, Invariant};
+use crate::evidence::{LastLook, TicketId};
 use hashbrown::HashMap;
+use tidegate_client::wire::ProblemType;
 
 /// No buyer holds more units than the limit: in the database at the end, and in tickets at any instant.
 pub(super) fn buyer_limit_kept(dossier: &Dossier<'_>) -> Invariant {
@@ -50,6 +52,34 @@ pub(super) fn same_key_same_ticket(dossier: &Dossier<'_>) -> Invariant {
     }
     let repeats = buyers.tickets.values().filter(|told| told.times > 1).count();
     findings.judge("same_key_same_ticket", format!("{repeats} tickets told more than once, always the same"))
+}
+
+/// "Not known yet" turns out one way or the other, never both: when the key got another ticket, or was refused, the
+/// ticket that it might have got does not exist.
+pub(super) fn not_yet_known_settled(dossier: &Dossier<'_>) -> Invariant {
+    let mut findings = Findings::default();
+    let evidence = dossier.evidence;
+    let of_keys: HashMap<(u32, u8), TicketId> =
+        evidence.buyers.tickets.iter().map(|(ticket, told)| ((told.buyer, told.key), *ticket)).collect();
+    let (mut won, mut lost) = (0u64, 0u64);
+    for not_yet in &evidence.buyers.not_yet_known {
+        let (buyer, ticket) = (not_yet.buyer, not_yet.ticket);
+        let exists = matches!(evidence.not_yet_known.get(&ticket), Some(LastLook::Ticket { .. }));
+        *(if exists { &mut won } else { &mut lost }) += 1;
+        match of_keys.get(&(buyer, not_yet.key)) {
+            Some(got) => findings.require(*got == ticket || !exists, || {
+                format!("buyer {buyer}: {ticket} was not known yet, then the key got {got}, and both exist")
+            }),
+            None => findings.require(!exists || not_yet.refused.is_none(), || {
+                let refused = not_yet.refused.map_or("", ProblemType::slug);
+                format!("buyer {buyer}: {ticket} was not known yet, then refused as {refused}, and it exists")
+            }),
+        }
+    }
+    findings.judge(
+        "not_yet_known_settled",
+        format!("{} tickets were not known yet: {won} won, {lost} not", won + lost),
+    )
 }
 
 /// Every buyer heard a definite answer in the end, and every answer was a documented one.

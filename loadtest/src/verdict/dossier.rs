@@ -1,7 +1,7 @@
 //! Evidence by ticket, and the one place where our clock meets the gateway's.
 
 use crate::clock::Micros;
-use crate::evidence::{Delivery, EventSeen, Evidence, LastLook, OrderRow, Table, TicketId};
+use crate::evidence::{Delivery, EventSeen, Evidence, LastLook, OffsetsSeen, OrderRow, Table, TicketId};
 use tidegate_client::wire::TicketStatus;
 
 /// Gateway and generator share a machine; both anchor to its wall clock at their start and advance monotonically.
@@ -79,19 +79,47 @@ impl<'a> Dossier<'a> {
 
     /// Messages that this run brought into topic `orders`.
     pub(crate) fn order_messages(&self) -> Option<u64> {
-        let queues = &self.evidence.offsets.as_ref().ok()?.queues;
-        Some(queues.iter().map(|queue| queue.end - self.first_offset(queue.queue).min(queue.end)).sum())
+        // What a deleted folder held is not known.
+        if self.evidence.folder_lost_us().is_some() {
+            return None;
+        }
+        let mut messages = 0;
+        for seen in &self.evidence.offsets {
+            let queues = &seen.offsets.as_ref().ok()?.queues;
+            messages += queues
+                .iter()
+                .map(|queue| queue.end - seen.first_offset(queue.queue).min(queue.end))
+                .sum::<u64>();
+        }
+        Some(messages)
     }
 
-    /// The first offset of a queue of `orders` that came from this run.
-    pub(crate) fn first_offset(&self, queue: u32) -> u64 {
-        let before = self.evidence.offsets_before.iter().find(|(number, _)| *number == queue);
-        before.map_or(0, |(_, end)| *end)
+    /// Only a gateway whose folder was deleted may have known of an event of this ticket.
+    pub(crate) fn events_may_be_lost(&self, ticket: &TicketId) -> bool {
+        let Some(lost_us) = self.evidence.folder_lost_us() else { return false };
+        match self.evidence.last_look.get(ticket) {
+            Some(LastLook::Ticket { won_at_ms, .. }) => *won_at_ms <= self.wall_ms(lost_us),
+            _ => false,
+        }
+    }
+
+    /// A released ticket's event went with a deleted folder: nobody could close the order's row.
+    pub(crate) fn release_untold(&self, ticket: &TicketId) -> bool {
+        let released = self.final_status(ticket).is_some_and(TicketStatus::is_released);
+        let told = self.files.get(ticket).is_some_and(|file| file.release().is_some());
+        released && !told && self.events_may_be_lost(ticket)
     }
 
     /// Units that may ever have been put on sale.
     pub(crate) fn stock(&self) -> u64 {
         self.evidence.sale.stock + self.evidence.audit.as_ref().map_or(0, |audit| audit.restocked)
+    }
+}
+
+impl OffsetsSeen {
+    /// The first offset of a queue of `orders` that came from this run.
+    pub(crate) fn first_offset(&self, queue: u32) -> u64 {
+        self.before.iter().find(|(number, _)| *number == queue).map_or(0, |(_, end)| *end)
     }
 }
 

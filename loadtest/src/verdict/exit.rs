@@ -2,7 +2,7 @@
 
 use super::dossier::Dossier;
 use super::{Findings, Invariant};
-use crate::evidence::ExitSeen;
+use crate::evidence::{ExitSeen, FaultKind};
 
 /// A SIGTERM is answered with exit code 0, within its bound.
 pub(super) fn gateway_stops_cleanly(dossier: &Dossier<'_>) -> Option<Invariant> {
@@ -13,13 +13,16 @@ pub(super) fn gateway_stops_cleanly(dossier: &Dossier<'_>) -> Option<Invariant> 
     Some(findings.judge("gateway_stops_cleanly", "exit code 0 after SIGTERM".to_owned()))
 }
 
-/// A gateway that was killed comes up again on what it left behind.
+/// What was killed, a gateway or Redis, comes up again on what it left behind.
 pub(super) fn gateway_restarts(dossier: &Dossier<'_>) -> Option<Invariant> {
-    dossier.evidence.kill_wanted?;
+    let wanted = &dossier.evidence.faults_wanted;
+    if wanted.iter().all(|fault| fault.kind == FaultKind::KillWorker) {
+        return None;
+    }
     let mut findings = Findings::default();
     if let Some(why) = &dossier.evidence.restart_failed {
         findings.add(|| why.clone());
     }
-    let kills = dossier.evidence.kills.len();
-    Some(findings.judge("gateway_restarts", format!("ready again after {kills} of {kills} kills")))
+    let faults = dossier.evidence.faults.len();
+    Some(findings.judge("gateway_restarts", format!("ready again after {faults} of {faults} faults")))
 }

@@ -5,21 +5,23 @@
 //! findings.rs    what breaks an invariant, counted, the first few kept
 //! stock.rs       no_oversell, no_leak
 //! winners.rs     no_lost_winner, no_phantom
-//! buyers.rs      buyer_limit_kept, same_key_same_ticket, every_buyer_answered
+//! buyers.rs      buyer_limit_kept, same_key_same_ticket, not_yet_known_settled, every_buyer_answered
 //! delivery.rs    no_late_delivery, acked_not_redelivered, no_lost_message
 //! payments.rs    paid_is_paid
 //! tokens.rs      tokens_bounded
 //! stale.rs       stale_all_dropped, stale_units_resold, stale_buyers_told
-//! crash.rs       crash_conclusive
+//! fleet.rs       gateways_agree, one_owner_delivers
+//! faults.rs      crash_conclusive, fault_conclusive
 //! exit.rs        gateway_restarts, gateway_stops_cleanly
 //! ```
 
 mod buyers;
-mod crash;
 mod delivery;
 mod dossier;
 mod exit;
+mod faults;
 mod findings;
+mod fleet;
 mod payments;
 mod stale;
 mod stock;
@@ -29,7 +31,7 @@ mod winners;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use crash::{AtKill, at_kills};
+pub(crate) use faults::{AtFault, AtKill, at_faults, at_kills};
 
 use crate::evidence::Evidence;
 use dossier::Dossier;
@@ -54,6 +56,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
         stock::no_leak(&dossier),
         buyers::buyer_limit_kept(&dossier),
         buyers::same_key_same_ticket(&dossier),
+        buyers::not_yet_known_settled(&dossier),
         winners::no_phantom(&dossier),
         delivery::no_late_delivery(&dossier),
         delivery::acked_not_redelivered(&dossier),
@@ -63,7 +66,8 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
     ];
     invariants.extend(tokens::tokens_bounded(&dossier));
     invariants.extend(stale::invariants(&dossier));
-    invariants.extend(crash::crash_conclusive(&dossier));
+    invariants.extend(fleet::invariants(&dossier));
+    invariants.extend(faults::conclusive(&dossier));
     invariants.extend(exit::gateway_restarts(&dossier));
     invariants.extend(exit::gateway_stops_cleanly(&dossier));
     invariants

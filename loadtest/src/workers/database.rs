@@ -46,6 +46,16 @@ impl Database {
         )
     }
 
+    /// Rows that nobody has reported yet, or not to the end.
+    pub(super) fn pending(&self) -> Vec<OrderRow> {
+        let pending = |inner: &Inner| read(&inner.connection, "WHERE state = 'pending'");
+        let mut inner = self.inner.lock();
+        pending(&inner).unwrap_or_else(|error| {
+            inner.first_error.get_or_insert(error);
+            Vec::new()
+        })
+    }
+
     /// True for the call that made the row an order.
     pub(super) fn confirm(&self, ticket: TicketId) -> bool {
         self.change(
@@ -86,25 +96,30 @@ impl Database {
         if let Some(error) = inner.first_error.take() {
             return Err(error);
         }
-        let mut statement = inner.connection.prepare("SELECT ticket, buyer, quantity, state FROM orders")?;
-        let rows = statement.query_map([], |row| {
-            let text: String = row.get(0)?;
-            let invalid = |column, text: String| {
-                rusqlite::Error::InvalidColumnType(column, text, rusqlite::types::Type::Text)
-            };
-            let state: String = row.get(3)?;
-            let state = match state.as_str() {
-                "pending" => RowState::Pending,
-                "confirmed" => RowState::Confirmed,
-                "paid" => RowState::Paid,
-                "closed" => RowState::Closed,
-                _ => return Err(invalid(3, state)),
-            };
-            let ticket = TicketId::parse(&text).ok_or_else(|| invalid(0, text))?;
-            Ok(OrderRow { ticket, buyer: row.get(1)?, quantity: row.get(2)?, state })
-        })?;
-        rows.collect()
+        read(&inner.connection, "")
     }
+}
+
+fn read(connection: &Connection, condition: &str) -> rusqlite::Result<Vec<OrderRow>> {
+    let mut statement =
+        connection.prepare(&format!("SELECT ticket, buyer, quantity, state FROM orders {condition}"))?;
+    let rows = statement.query_map([], |row| {
+        let text: String = row.get(0)?;
+        let invalid = |column, text: String| {
+            rusqlite::Error::InvalidColumnType(column, text, rusqlite::types::Type::Text)
+        };
+        let state: String = row.get(3)?;
+        let state = match state.as_str() {
+            "pending" => RowState::Pending,
+            "confirmed" => RowState::Confirmed,
+            "paid" => RowState::Paid,
+            "closed" => RowState::Closed,
+            _ => return Err(invalid(3, state)),
+        };
+        let ticket = TicketId::parse(&text).ok_or_else(|| invalid(0, text))?;
+        Ok(OrderRow { ticket, buyer: row.get(1)?, quantity: row.get(2)?, state })
+    })?;
+    rows.collect()
 }
 
 #[cfg(test)]
@@ -129,6 +144,16 @@ mod tests {
         }
         let rows = database.rows().unwrap();
         assert_eq!((rows.len(), rows[0].state, rows[0].buyer), (1, RowState::Confirmed, Some(3)));
+    }
+
+    #[test]
+    fn only_rows_nobody_reported_are_pending() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = database(&dir);
+        database.insert_pending(ticket(), Some(3), 1);
+        assert_eq!(database.pending().len(), 1);
+        database.confirm(ticket());
+        assert!(database.pending().is_empty());
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use super::{Floor, ORDER_EVENTS};
 use crate::buyers::buyer_index;
 use crate::evidence::{EventSeen, TicketId};
+use crate::gateway::Member;
 use hashbrown::HashSet;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_client::client::ClientError;
+use tidegate_client::client::{Client, ClientError};
 use tidegate_client::wire::{Message, OrderEvent, PutGroup, ReceiveRequest, StartFrom, TicketStatus};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const BATCH_MAX: u32 = 256;
 const WAIT_MS: u64 = 300;
@@ -22,24 +24,68 @@ pub(crate) struct EventReader {
 }
 
 impl EventReader {
-    /// Creates the group and starts reading. Call before the sale opens.
+    /// Creates the group at every gateway and starts reading from all of them. Call before the sale opens.
     pub(crate) async fn start(floor: Arc<Floor>, start: StartFrom) -> Result<Self, ClientError> {
         let group = format!("closer-{}", floor.sale);
-        let settings = PutGroup { start: Some(start), ..PutGroup::default() };
-        floor.client.put_group(ORDER_EVENTS, &group, &settings).await?;
         let (end, ending) = watch::channel(false);
-        let task = tokio::spawn(read_all(floor, group, ending));
+        for member in floor.roster.members().iter() {
+            create(member, &group, start).await?;
+        }
+        let task = tokio::spawn(read_everywhere(floor, group, ending));
         Ok(Self { end, task })
     }
 
-    /// Ends after the receive under way, within `bound`.
-    pub(crate) async fn end(self, bound: Duration) {
+    /// Ends after the receives under way, within `bound`.
+    pub(crate) async fn end(mut self, bound: Duration) {
         self.end.send_replace(true);
-        let _ = tokio::time::timeout(bound, self.task).await;
+        if tokio::time::timeout(bound, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
     }
 }
 
-async fn read_all(floor: Arc<Floor>, group: String, ending: watch::Receiver<bool>) {
+async fn create(member: &Member, group: &str, start: StartFrom) -> Result<(), ClientError> {
+    let settings = PutGroup { start: Some(start), ..PutGroup::default() };
+    let call = |client: Client| {
+        let (group, settings) = (group.to_owned(), settings.clone());
+        async move { client.put_group(ORDER_EVENTS, &group, &settings).await }
+    };
+    member.insist(call).await
+}
+
+/// Events that were noted: the record of one transition may stand in two logs.
+type Known = Arc<Mutex<HashSet<(TicketId, u32, TicketStatus, bool)>>>;
+
+/// One reader for each gateway, those that come later included.
+async fn read_everywhere(floor: Arc<Floor>, group: String, mut ending: watch::Receiver<bool>) {
+    let known = Known::default();
+    let mut list = floor.roster.watch();
+    let mut numbers = HashSet::new();
+    let mut readers = JoinSet::new();
+    while !*ending.borrow_and_update() {
+        let members = list.borrow_and_update().clone();
+        for member in members.iter().filter(|member| numbers.insert(member.number)) {
+            let (floor, member) = (Arc::clone(&floor), Arc::clone(member));
+            let (group, ending, known) = (group.clone(), ending.clone(), Arc::clone(&known));
+            readers.spawn(read_all(floor, member, group, ending, known));
+        }
+        tokio::select! {
+            _ = ending.changed() => {}
+            _ = list.changed() => {}
+        }
+    }
+    while readers.join_next().await.is_some() {}
+}
+
+async fn read_all(
+    floor: Arc<Floor>,
+    member: Arc<Member>,
+    group: String,
+    ending: watch::Receiver<bool>,
+    known: Known,
+) {
+    // At a gateway that came later; the others have the group.
+    let _ = create(&member, &group, StartFrom::First).await;
     let request = ReceiveRequest {
         consumer: Some("loadtest".to_owned()),
         max: BATCH_MAX,
@@ -47,9 +93,8 @@ async fn read_all(floor: Arc<Floor>, group: String, ending: watch::Receiver<bool
         lease_ms: LEASE_MS,
         ..ReceiveRequest::default()
     };
-    let mut known: HashSet<(TicketId, u32, TicketStatus)> = HashSet::new();
     while !*ending.borrow() {
-        let messages = match floor.client.receive(ORDER_EVENTS, &group, &request).await {
+        let messages = match member.client.receive(ORDER_EVENTS, &group, &request).await {
             Ok(messages) => messages,
             Err(error) => {
                 tracing::debug!(%error, "receive of events failed");
@@ -60,7 +105,7 @@ async fn read_all(floor: Arc<Floor>, group: String, ending: watch::Receiver<bool
         let mut receipts = Vec::with_capacity(messages.len());
         for message in messages {
             if let Some(event) = floor.read_event(&message)
-                && known.insert((event.ticket, event.version, event.to))
+                && known.lock().insert((event.ticket, event.version, event.to, event.refund_required))
             {
                 if event.to.is_released() && !event.refund_required {
                     floor.database.close(event.ticket);
@@ -71,7 +116,7 @@ async fn read_all(floor: Arc<Floor>, group: String, ending: watch::Receiver<bool
         }
         if !receipts.is_empty() {
             // An ack that fails brings the events again; they are noted once.
-            let _ = floor.client.ack(ORDER_EVENTS, &group, &receipts).await;
+            let _ = member.client.ack(ORDER_EVENTS, &group, &receipts).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Order workers of our own, as a shop would run them, with a note of everything they see.
 //!
 //! ```text
-//! order_worker.rs   receive, insert, created, confirm, ack
+//! order_worker.rs   take over what is pending; receive, insert, created, confirm, ack
 //! payments.rs       pays created orders, or never does
 //! event_reader.rs   second group on `order-events`: closes rows of released tickets, notes every event
 //! database.rs       the order rows (SQLite)
@@ -21,19 +21,23 @@ pub(crate) use event_reader::EventReader;
 pub(crate) use figures::Figures;
 
 use crate::clock::{Clock, Micros};
-use crate::evidence::{EventSeen, WorkersSaw};
+use crate::evidence::{EventSeen, TicketId, WorkersSaw};
+use crate::gateway::Roster;
 use crate::scenario::Workers;
-use crate::seeded::Seed;
+use crate::seeded::{Seed, Stream};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tidegate_client::client::Client;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 pub(crate) const ORDERS: &str = "orders";
 pub(crate) const ORDER_WORKERS: &str = "order-workers";
 pub(crate) const ORDER_EVENTS: &str = "order-events";
+
+/// How often something awaited is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What workers are told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub(crate) enum Phase {
 /// What all workers share.
 pub(crate) struct Floor {
     pub(crate) sale: String,
-    pub(crate) client: Client,
+    pub(crate) roster: Arc<Roster>,
     pub(crate) database: Database,
     pub(crate) settings: Workers,
     pub(crate) seed: Seed,
@@ -58,12 +62,25 @@ pub(crate) struct Floor {
     pub(crate) events: Mutex<Vec<EventSeen>>,
 }
 
+impl Floor {
+    /// Which gateway is turned to first about an order of this buyer.
+    fn route(&self, buyer: Option<u32>) -> u64 {
+        self.seed.hash(Stream::Route, u64::from(buyer.unwrap_or(u32::MAX))) >> 8
+    }
+}
+
 /// The running workers.
 pub(crate) struct Crew {
     floor: Arc<Floor>,
     phase: watch::Sender<Phase>,
-    workers: JoinSet<()>,
+    workers: Mutex<Vec<Hand>>,
     payments: payments::Payments,
+}
+
+/// One worker at work.
+struct Hand {
+    worker: Arc<order_worker::OrderWorker>,
+    task: JoinHandle<()>,
 }
 
 impl Crew {
@@ -71,16 +88,52 @@ impl Crew {
     pub(crate) fn start(floor: Arc<Floor>) -> Self {
         let (phase, _) = watch::channel(Phase::Work);
         let payments = payments::Payments::new(Arc::clone(&floor));
-        let mut workers = JoinSet::new();
-        for number in 0..floor.settings.count {
-            let worker = order_worker::OrderWorker {
-                floor: Arc::clone(&floor),
-                payments: payments.clone(),
-                name: format!("loadtest-{number}"),
-            };
-            workers.spawn(worker.run(phase.subscribe()));
+        let crew = Self { floor, phase, workers: Mutex::default(), payments };
+        for number in 0..crew.floor.settings.count {
+            let hand = crew.hire(format!("loadtest-{number}"));
+            crew.workers.lock().push(hand);
         }
-        Self { floor, phase, workers, payments }
+        crew
+    }
+
+    fn hire(&self, name: String) -> Hand {
+        let worker = Arc::new(order_worker::OrderWorker {
+            floor: Arc::clone(&self.floor),
+            payments: self.payments.clone(),
+            name,
+            slots: Arc::new(Semaphore::new(self.floor.settings.concurrency as usize)),
+            dying: AtomicBool::new(false),
+            orphans: Mutex::default(),
+        });
+        let task = tokio::spawn(Arc::clone(&worker).run(self.phase.subscribe()));
+        Hand { worker, task }
+    }
+
+    /// One worker dies with rows that it has committed and not reported: at least `pending_min`, unless `bound` passes
+    /// first. Returns what it left behind.
+    pub(crate) async fn kill(&self, number: usize, pending_min: usize, bound: Duration) -> Vec<TicketId> {
+        let (worker, task) = {
+            let workers = self.workers.lock();
+            (Arc::clone(&workers[number].worker), workers[number].task.abort_handle())
+        };
+        worker.dying.store(true, Relaxed);
+        let committing = async {
+            while worker.orphans.lock().len() < pending_min {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(bound, committing).await;
+        task.abort();
+        while !task.is_finished() {
+            tokio::time::sleep(LOOK).await;
+        }
+        std::mem::take(&mut *worker.orphans.lock())
+    }
+
+    /// Another worker in the place of a dead one.
+    pub(crate) fn replace(&self, number: usize) {
+        let hand = self.hire(format!("loadtest-{number}-again"));
+        self.workers.lock()[number] = hand;
     }
 
     /// Stops all workers and returns once the last one stands, at most after `bound`.
@@ -88,7 +141,7 @@ impl Crew {
         self.phase.send_replace(Phase::Stand);
         let standing = async {
             while self.floor.figures.standing() < u64::from(self.floor.settings.count) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(LOOK).await;
             }
         };
         // Past the bound the instant is late, which only makes fewer orders count as stale.
@@ -109,10 +162,15 @@ impl Crew {
     }
 
     /// Ends all workers, within `bound`.
-    pub(crate) async fn end(mut self, bound: Duration) {
+    pub(crate) async fn end(self, bound: Duration) {
         self.phase.send_replace(Phase::End);
-        let ended = async { while self.workers.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(bound, ended).await;
+        let workers = std::mem::take(&mut *self.workers.lock());
+        let ends = tokio::time::Instant::now() + bound;
+        for Hand { mut task, .. } in workers {
+            if tokio::time::timeout_at(ends, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
         self.floor.saw.lock().payments_unknown += self.payments.open();
     }
 }

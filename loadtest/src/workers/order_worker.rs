@@ -5,11 +5,16 @@ use super::{Floor, ORDER_WORKERS, ORDERS, Phase};
 use crate::buyers::buyer_index;
 use crate::clock::Micros;
 use crate::evidence::{AckSeen, CreatedSeen, Delivery, TicketId};
+use crate::gateway::Member;
+use hashbrown::HashSet;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tidegate_client::client::Transitioned;
+use tidegate_client::client::{Client, Transitioned};
 use tidegate_client::wire::{Message, OrderBody, ReceiveRequest};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 /// A receive with nothing to give comes back after this, so that a worker told to stand stands soon.
 const WAIT_MS: u64 = 300;
@@ -17,7 +22,7 @@ const WAIT_MS: u64 = 300;
 const ACKS_MAX: usize = 64;
 /// A message of another sale comes back to its own workers after this.
 const FOREIGN_DELAY_MS: u64 = 500;
-/// Pause after a receive that failed in spite of the client's retries.
+/// Pause after a receive that failed.
 const FAILED_PAUSE: Duration = Duration::from_millis(100);
 /// Unreadable messages noted; the rest is only not acked.
 const UNREADABLE_MAX: usize = 5;
@@ -26,6 +31,12 @@ pub(super) struct OrderWorker {
     pub(super) floor: Arc<Floor>,
     pub(super) payments: Payments,
     pub(super) name: String,
+    /// Orders that it handles at a time.
+    pub(super) slots: Arc<Semaphore>,
+    /// It is to die as soon as it has committed a row, and before it reports it.
+    pub(super) dying: AtomicBool,
+    /// Rows committed and not reported, of a worker that is dying.
+    pub(super) orphans: Mutex<Vec<TicketId>>,
 }
 
 /// A handled delivery, ready to be acked.
@@ -35,22 +46,29 @@ struct Handled {
 }
 
 impl OrderWorker {
-    /// Works until told to end; what is in hand then is finished first.
-    pub(super) async fn run(self, mut phase: watch::Receiver<Phase>) {
-        let (handled, to_ack) = mpsc::channel(ACKS_MAX);
-        let acks = tokio::spawn(ack_all(Arc::clone(&self.floor), to_ack));
-        let concurrency = self.floor.settings.concurrency;
-        let slots = Arc::new(Semaphore::new(concurrency as usize));
+    /// Takes over what is left pending, then works until told to end; what is in hand then is finished first.
+    /// Dropped, it dies where it stands.
+    pub(super) async fn run(self: Arc<Self>, mut phase: watch::Receiver<Phase>) {
+        self.take_over().await;
+        let mut list = self.floor.roster.watch();
+        let mut known = HashSet::new();
+        let mut receivers = JoinSet::new();
         loop {
+            let members = list.borrow_and_update().clone();
+            for member in members.iter().filter(|member| known.insert(member.number)) {
+                receivers.spawn(Arc::clone(&self).serve(Arc::clone(member), phase.clone()));
+            }
             let now = *phase.borrow_and_update();
             match now {
-                Phase::Work => self.receive(&slots, &handled).await,
-                Phase::Stand | Phase::End => {
-                    // All slots free: nothing is in hand.
-                    let idle = slots.acquire_many(concurrency).await;
-                    if now == Phase::End {
-                        break;
+                Phase::Work => {
+                    tokio::select! {
+                        changed = phase.changed() => if changed.is_err() { break },
+                        _ = list.changed() => {}
                     }
+                }
+                Phase::Stand => {
+                    // All slots free: nothing is in hand.
+                    let idle = self.slots.acquire_many(self.floor.settings.concurrency).await;
                     self.floor.figures.stand();
                     let changed = phase.changed().await;
                     self.floor.figures.walk();
@@ -59,46 +77,93 @@ impl OrderWorker {
                         break;
                     }
                 }
+                Phase::End => break,
             }
         }
-        drop(handled);
-        let _ = acks.await;
+        while receivers.join_next().await.is_some() {}
     }
 
-    async fn receive(&self, slots: &Arc<Semaphore>, handled: &mpsc::Sender<Handled>) {
-        let Ok(first) = Arc::clone(slots).acquire_owned().await else { return };
-        let free = 1 + slots.available_permits() as u32;
+    /// As the protocol wants it of a worker that starts: `created` again for every row that is still pending, before
+    /// the first new order is taken.
+    async fn take_over(&self) {
+        for row in self.floor.database.pending() {
+            let order =
+                Order { delivery: None, ticket: row.ticket, buyer: row.buyer, quantity: row.quantity };
+            self.floor.report(&order, &self.payments).await;
+        }
+    }
+
+    /// Receives from one gateway, until told to end or until it is off the list.
+    async fn serve(self: Arc<Self>, member: Arc<Member>, mut phase: watch::Receiver<Phase>) {
+        let (handled, to_ack) = mpsc::channel(ACKS_MAX);
+        let mut hands = JoinSet::new();
+        hands.spawn(ack_all(Arc::clone(&self.floor), Arc::clone(&member), to_ack));
+        while self.floor.roster.members().iter().any(|listed| listed.number == member.number) {
+            let now = *phase.borrow_and_update();
+            match now {
+                Phase::Work => self.receive(&member, &mut hands, &handled).await,
+                Phase::Stand => {
+                    if phase.changed().await.is_err() {
+                        break;
+                    }
+                }
+                Phase::End => break,
+            }
+            while hands.try_join_next().is_some() {}
+        }
+        drop(handled);
+        while hands.join_next().await.is_some() {}
+    }
+
+    /// Its share of the free slots, so that a gateway which has nothing to give does not keep all of them waiting.
+    async fn slots(&self) -> Option<OwnedSemaphorePermit> {
+        let gateways = self.floor.roster.members().len().max(1) as u32;
+        let share = self.floor.settings.concurrency.div_ceil(gateways);
+        let mut slots = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        let more = (self.slots.available_permits() as u32).min(share - 1);
+        if more > 0
+            && let Ok(more) = Arc::clone(&self.slots).try_acquire_many_owned(more)
+        {
+            slots.merge(more);
+        }
+        Some(slots)
+    }
+
+    async fn receive(
+        self: &Arc<Self>,
+        member: &Member,
+        hands: &mut JoinSet<()>,
+        handled: &mpsc::Sender<Handled>,
+    ) {
+        let Some(mut slots) = self.slots().await else { return };
         let request = ReceiveRequest {
             consumer: Some(self.name.clone()),
-            max: free,
+            max: slots.num_permits() as u32,
             wait_ms: WAIT_MS,
             lease_ms: self.floor.settings.lease_ms,
             ..ReceiveRequest::default()
         };
         let asked_us = self.floor.clock.now_us();
-        let messages = match self.floor.client.receive(ORDERS, ORDER_WORKERS, &request).await {
+        let messages = match member.client.receive(ORDERS, ORDER_WORKERS, &request).await {
             Ok(messages) => messages,
             Err(error) => {
                 tracing::debug!(%error, "receive failed");
+                drop(slots);
                 tokio::time::sleep(FAILED_PAUSE).await;
                 return;
             }
         };
         let received_us = self.floor.clock.now_us();
-        let mut slot = Some(first);
         for message in messages {
-            let Some(order) = self.note(&message, asked_us, received_us).await else { continue };
-            // The first message uses the slot taken before asking; the others' were free then and still are.
-            let permit = match slot.take() {
-                Some(permit) => Ok(permit),
-                None => Arc::clone(slots).acquire_owned().await,
-            };
-            let (floor, payments, handled) =
-                (Arc::clone(&self.floor), self.payments.clone(), handled.clone());
-            tokio::spawn(async move {
+            let Some(order) = self.note(member, &message, asked_us, received_us).await else { continue };
+            let permit = slots.split(1);
+            let (worker, handled) = (Arc::clone(self), handled.clone());
+            hands.spawn(async move {
                 let receipt = message.receipt.into_owned();
-                if floor.handle(&order, &payments).await {
-                    let _ = handled.send(Handled { delivery: order.delivery, receipt }).await;
+                if worker.handle(&order).await
+                    && let Some(delivery) = order.delivery
+                {
+                    let _ = handled.send(Handled { delivery, receipt }).await;
                 }
                 drop(permit);
             });
@@ -106,7 +171,13 @@ impl OrderWorker {
     }
 
     /// Notes a delivery; `None` when it is not one to be handled.
-    async fn note(&self, message: &Message<'_>, asked_us: Micros, received_us: Micros) -> Option<Order> {
+    async fn note(
+        &self,
+        member: &Member,
+        message: &Message<'_>,
+        asked_us: Micros,
+        received_us: Micros,
+    ) -> Option<Order> {
         let body: Result<OrderBody<'_>, _> = serde_json::from_str(message.body.get());
         let body = match body {
             Ok(body) if body.sale == self.floor.sale => body,
@@ -114,7 +185,7 @@ impl OrderWorker {
                 self.floor.saw.lock().foreign += 1;
                 let receipt = [message.receipt.clone().into_owned()];
                 // If this fails the lease ends by itself.
-                let _ = self.floor.client.nack(ORDERS, ORDER_WORKERS, &receipt, Some(FOREIGN_DELAY_MS)).await;
+                let _ = member.client.nack(ORDERS, ORDER_WORKERS, &receipt, Some(FOREIGN_DELAY_MS)).await;
                 return None;
             }
             Err(error) => {
@@ -136,6 +207,7 @@ impl OrderWorker {
             ticket,
             buyer,
             quantity: body.quantity,
+            gateway: member.number,
             queue: message.queue,
             offset: message.offset,
             deadline_ms: body.deadline_ms,
@@ -143,7 +215,24 @@ impl OrderWorker {
             received_us,
             ack: AckSeen::Unknown,
         });
-        Some(Order { delivery: saw.deliveries.len() - 1, ticket, buyer, quantity: body.quantity })
+        let delivery = Some(saw.deliveries.len() - 1);
+        Some(Order { delivery, ticket, buyer, quantity: body.quantity })
+    }
+
+    /// True when the message is dealt with and may be acked.
+    async fn handle(&self, order: &Order) -> bool {
+        if self.floor.settings.processing_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.floor.settings.processing_ms)).await;
+        }
+        let inserted = self.floor.database.insert_pending(order.ticket, order.buyer, order.quantity);
+        if self.dying.load(Relaxed) {
+            if inserted {
+                self.orphans.lock().push(order.ticket);
+            }
+            // Until the worker is dropped.
+            std::future::pending::<()>().await;
+        }
+        self.floor.report(order, &self.payments).await
     }
 
     fn unreadable(&self, what: &str) {
@@ -156,22 +245,19 @@ impl OrderWorker {
 
 /// An order in hand.
 struct Order {
-    /// Index among the noted deliveries.
-    delivery: usize,
+    /// Index among the noted deliveries; none when it was found pending.
+    delivery: Option<usize>,
     ticket: TicketId,
     buyer: Option<u32>,
     quantity: u32,
 }
 
 impl Floor {
-    /// True when the message is dealt with and may be acked.
-    async fn handle(&self, order: &Order, payments: &Payments) -> bool {
+    /// Reports a pending row, at any gateway, and writes down what is answered. True when that is settled.
+    async fn report(&self, order: &Order, payments: &Payments) -> bool {
         let ticket = order.ticket;
-        if self.settings.processing_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(self.settings.processing_ms)).await;
-        }
-        self.database.insert_pending(ticket, order.buyer, order.quantity);
-        let open = match self.client.created(ticket.as_str(), &order_id(ticket)).await {
+        let call = |client: Client| async move { client.created(ticket.as_str(), &order_id(ticket)).await };
+        let open = match self.roster.anywhere(self.route(order.buyer), call).await {
             // A repeat finds the ticket where it stands by now.
             Ok(Transitioned::Done(now)) => !now.status.is_released(),
             Ok(Transitioned::Refused(_)) => false,
@@ -199,13 +285,18 @@ fn order_id(ticket: TicketId) -> String {
     format!("order-{ticket}")
 }
 
-/// Acks what was handled, many in one request, until every handler is gone.
-async fn ack_all(floor: Arc<Floor>, mut to_ack: mpsc::Receiver<Handled>) {
+/// Acks what was handled at the gateway that delivered it, many in one request, until every handler is gone.
+async fn ack_all(floor: Arc<Floor>, member: Arc<Member>, mut to_ack: mpsc::Receiver<Handled>) {
     let mut batch = Vec::with_capacity(ACKS_MAX);
     while to_ack.recv_many(&mut batch, ACKS_MAX).await > 0 {
         let (deliveries, receipts): (Vec<usize>, Vec<String>) =
             batch.drain(..).map(|handled| (handled.delivery, handled.receipt)).unzip();
-        let Ok(results) = floor.client.ack(ORDERS, ORDER_WORKERS, &receipts).await else { continue };
+        let receipts = Arc::new(receipts);
+        let call = |client: Client| {
+            let receipts = Arc::clone(&receipts);
+            async move { client.ack(ORDERS, ORDER_WORKERS, &receipts).await }
+        };
+        let Ok(results) = member.insist(call).await else { continue };
         let at_us = floor.clock.now_us();
         let mut saw = floor.saw.lock();
         for (delivery, result) in deliveries.into_iter().zip(results) {

@@ -6,10 +6,10 @@ use crate::seeded::Stream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tidegate_client::client::Transitioned;
+use tidegate_client::client::{Client, Transitioned};
 use tidegate_client::wire::TicketStatus;
 
-/// Rounds of the client's own retries before a payment counts as unanswered.
+/// Rounds of repeats before a payment counts as unanswered.
 const ROUNDS_MAX: u32 = 3;
 
 #[derive(Clone)]
@@ -43,15 +43,16 @@ impl Payments {
         payments.open.fetch_add(1, Relaxed);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            payments.pay(ticket, quantity).await;
+            payments.pay(ticket, buyer, quantity).await;
             payments.open.fetch_sub(1, Relaxed);
         });
     }
 
-    async fn pay(&self, ticket: TicketId, quantity: u32) {
-        let payment_id = format!("payment-{ticket}");
+    async fn pay(&self, ticket: TicketId, buyer: Option<u32>, quantity: u32) {
+        let call =
+            |client: Client| async move { client.paid(ticket.as_str(), &format!("payment-{ticket}")).await };
         for _ in 0..ROUNDS_MAX {
-            let accepted = match self.floor.client.paid(ticket.as_str(), &payment_id).await {
+            let accepted = match self.floor.roster.anywhere(self.floor.route(buyer) + 1, call).await {
                 Ok(Transitioned::Done(now)) => now.status == TicketStatus::Paid,
                 Ok(Transitioned::Refused(_)) => false,
                 Err(error) => {

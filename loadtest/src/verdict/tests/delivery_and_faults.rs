@@ -50,7 +50,7 @@ fn a_kill_excuses_only_acks_just_before_it() {
     let kill_at = |at_ms: u64| {
         let mut evidence = sound();
         redeliver(&mut evidence);
-        evidence.kills = vec![KillSeen { at_us: at_ms * MS, ready_us: (at_ms + 50) * MS }];
+        evidence.faults = vec![kill(at_ms, at_ms + 50)];
         broken(&evidence).len()
     };
     assert_eq!(kill_at(130), 0, "acked 10 ms before the kill");
@@ -61,30 +61,30 @@ fn a_kill_excuses_only_acks_just_before_it() {
 #[test]
 fn an_offset_without_account_is_a_lost_message() {
     breaks("no_lost_message", "offset 0/2 was neither", |e| {
-        e.offsets.as_mut().unwrap().queues[0].dropped.clear();
+        queue(e).dropped.clear();
     });
 }
 
 #[test]
 fn dropped_offsets_without_dropped_tickets_are_lost_messages() {
     breaks("no_lost_message", "only 1 tickets ended without a worker", |e| {
-        let queue = &mut e.offsets.as_mut().unwrap().queues[0];
+        let queue = queue(e);
         (queue.end, queue.skipped) = (5, vec![(4, 5)]);
     });
 }
 
 #[test]
 fn an_offset_beyond_the_end_is_told() {
-    breaks("no_lost_message", "no such offset", |e| e.offsets.as_mut().unwrap().queues[0].end = 3);
+    breaks("no_lost_message", "no such offset", |e| queue(e).end = 3);
 }
 
 #[test]
 fn messages_before_the_run_are_not_ours() {
     let mut evidence = sound();
-    let queue = &mut evidence.offsets.as_mut().unwrap().queues[0];
+    let queue = queue(&mut evidence);
     (queue.end, queue.dropped) = (104, vec![(102, 103)]);
     evidence.workers.deliveries.iter_mut().for_each(|delivery| delivery.offset += 100);
-    evidence.offsets_before = vec![(0, 100)];
+    evidence.offsets[0].before = vec![(0, 100)];
     assert!(broken(&evidence).is_empty(), "{:?}", broken(&evidence));
 }
 
@@ -169,8 +169,8 @@ fn followers_who_never_saw_the_drop_are_told() {
 fn a_kill_is_conclusive_only_with_orders_in_flight_and_units_left() {
     let with_kill = |at_ms: u64, in_flight_min: u64| {
         let mut evidence = sound();
-        evidence.kill_wanted = Some(in_flight_min);
-        evidence.kills = vec![KillSeen { at_us: at_ms * MS, ready_us: (at_ms + 200) * MS }];
+        evidence.faults_wanted = wanted(FaultKind::Kill, in_flight_min);
+        evidence.faults = vec![kill(at_ms, at_ms + 200)];
         evidence
     };
     // Ticket 3 waits, ticket 2 has been released: one of two units is held by 1, one by 3.
@@ -190,13 +190,13 @@ fn a_kill_is_conclusive_only_with_orders_in_flight_and_units_left() {
 
 #[test]
 fn a_kill_that_never_came_is_not_conclusive() {
-    breaks("crash_conclusive", "no good instant", |e| e.kill_wanted = Some(50));
+    breaks("crash_conclusive", "no good instant", |e| e.faults_wanted = wanted(FaultKind::Kill, 50));
 }
 
 #[test]
 fn a_gateway_that_does_not_come_up_or_does_not_stop_is_told() {
     breaks("gateway_restarts", "damaged", |e| {
-        e.kill_wanted = Some(0);
+        e.faults_wanted = wanted(FaultKind::Kill, 0);
         e.restart_failed = Some("the log is damaged".to_owned());
     });
     breaks("gateway_stops_cleanly", "signal", |e| e.exit = Some(ExitSeen::Unclean("signal 9".to_owned())));

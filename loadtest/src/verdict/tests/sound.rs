@@ -13,7 +13,16 @@ pub(super) fn id(number: u32) -> TicketId {
 pub(super) fn told(buyer: u32, told_ms: u64, states: &[(TicketStatus, u32)]) -> Told {
     let seen =
         states.iter().map(|&(status, version)| Sighting { status, version, at_us: told_ms * MS }).collect();
-    Told { buyer, key: 0, quantity: 1, asked_us: told_ms * MS - 500, told_us: told_ms * MS, times: 1, seen }
+    Told {
+        buyer,
+        key: 0,
+        quantity: 1,
+        gateway: 0,
+        asked_us: told_ms * MS - 500,
+        told_us: told_ms * MS,
+        times: 1,
+        seen,
+    }
 }
 
 pub(super) fn event(
@@ -34,6 +43,7 @@ pub(super) fn delivery(ticket: u32, buyer: u32, offset: u64, at_ms: u64, ack: Ac
         ticket: id(ticket),
         buyer: Some(buyer),
         quantity: 1,
+        gateway: 0,
         queue: 0,
         offset,
         deadline_ms: START_MS + 1_000,
@@ -131,15 +141,22 @@ pub(super) fn sound() -> Evidence {
             tickets: [(Paid, 2), (Expired, 1), (Dropped, 1)].into(),
             identities: vec![identity],
         }),
-        offsets_before: Vec::new(),
-        offsets: Ok(GroupOffsets {
-            topic: "orders".into(),
-            group: "order-workers".into(),
-            queues: vec![queue],
-        }),
+        looks_apart: Vec::new(),
+        not_yet_known: Table::default(),
+        other_audits: Vec::new(),
+        offsets: vec![OffsetsSeen {
+            gateway: 0,
+            before: Vec::new(),
+            offsets: Ok(GroupOffsets {
+                topic: "orders".into(),
+                group: "order-workers".into(),
+                queues: vec![queue],
+            }),
+        }],
+        shared: false,
         tokens: Some(Tokens { rate_per_s: 10, burst: 3, max_wait_ms: 0 }),
-        kill_wanted: None,
-        kills: Vec::new(),
+        faults_wanted: Vec::new(),
+        faults: Vec::new(),
         stop_wanted: false,
         stop: None,
         restart_failed: None,
