@@ -4,8 +4,9 @@ use super::transport::{Call, segment};
 use super::worker::group_path;
 use super::{Client, ClientError};
 use crate::wire::{
-    Audit, AuditReport, Gateway, Gateways, Message, PutSale, ReceiveAnswer, RedriveAnswer, RedriveRequest,
-    RedriveResult, Restock, Sale, SaleList, TopicList, TopicStats,
+    Audit, AuditReport, Excess, Gateway, Gateways, Message, PutSale, ReceiveAnswer, Recovery, RedriveAnswer,
+    RedriveRequest, RedriveResult, ReleaseExcess, Restock, ResumeRequest, Sale, SaleList, TopicList,
+    TopicStats,
 };
 use http::StatusCode;
 
@@ -35,6 +36,33 @@ impl Client {
     ) -> Result<Sale<'static>, ClientError> {
         let body = Restock { restock_id: restock_id.to_owned(), quantity };
         self.shared.call(Call::post(sale_path(sale, "/restock")).json(&body)).await
+    }
+
+    /// How a paused sale stands. Of a ledger in Redis. Reads only.
+    pub async fn recovery(&self, sale: &str) -> Result<Recovery, ClientError> {
+        self.shared.call(Call::get(sale_path(sale, "/recovery"))).await
+    }
+
+    /// Gives up a gateway's log, so that a paused sale can go on without it. Cancel safety: repeat it.
+    pub async fn resume_without(&self, sale: &str, gateway: &str) -> Result<Recovery, ClientError> {
+        let body = ResumeRequest { without_gateway: gateway.to_owned() };
+        self.shared.call(Call::post(sale_path(sale, "/resume")).json(&body)).await
+    }
+
+    /// Units sold beyond the stock, and tickets that could be released. Reads only.
+    pub async fn excess(&self, sale: &str) -> Result<Excess, ClientError> {
+        self.shared.call(Call::get(sale_path(sale, "/excess"))).await
+    }
+
+    /// Releases tickets of a sale that sold more than there was. Cancel safety: repeat it.
+    pub async fn release_excess(
+        &self,
+        sale: &str,
+        tickets: &[String],
+        reason: &str,
+    ) -> Result<Excess, ClientError> {
+        let body = ReleaseExcess { tickets: tickets.to_vec(), reason: reason.to_owned() };
+        self.shared.call(Call::post(sale_path(sale, "/excess")).json(&body)).await
     }
 
     /// Every sale. Reads only.

@@ -11,6 +11,7 @@
 //! lease.rs       receive, ack, nack, extend
 //! topic.rs       topics, groups, their figures, dead letters, offsets
 //! gateway.rs     the gateways of a fleet
+//! recovery.rs    a shared ledger that is being made whole
 //! problem.rs     RFC 9457 problem documents
 //! ```
 //!
@@ -27,6 +28,7 @@ mod lease;
 mod message;
 mod order;
 mod problem;
+mod recovery;
 mod sale;
 mod ticket;
 mod topic;
@@ -40,6 +42,7 @@ pub use lease::{
 pub use message::{Ack, Message, Properties, PublishAnswer, PublishMessage, PublishRequest, Published};
 pub use order::{OrderBody, OrderEvent, OrderRequest};
 pub use problem::{Problem, ProblemTicket, ProblemType};
+pub use recovery::{Excess, Recovery, ReleaseExcess, ResumeRequest};
 pub use sale::{PutSale, Restock, Sale, SaleInfo, SaleList, SaleState};
 pub use ticket::{
     CancelledRequest, CreatedRequest, PaidRequest, RejectedRequest, Ticket, TicketList, TicketStatus,

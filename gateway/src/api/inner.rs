@@ -84,6 +84,14 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
         (&Method::POST, ["v1", "sales", sale, "restock"]) => {
             admin::restock(core, sale, &body.read().await?).await
         }
+        (&Method::GET, ["v1", "sales", sale, "recovery"]) => admin::recovery(core, sale).await,
+        (&Method::POST, ["v1", "sales", sale, "resume"]) => {
+            admin::resume(core, sale, &body.read().await?).await
+        }
+        (&Method::GET, ["v1", "sales", sale, "excess"]) => admin::excess(core, sale).await,
+        (&Method::POST, ["v1", "sales", sale, "excess"]) => {
+            admin::release_excess(core, sale, &body.read().await?).await
+        }
         (&Method::GET, ["v1", "audit"]) => admin::audit_all(core).await,
         (&Method::GET, ["v1", "topics"]) => Ok(admin::list_topics(core)),
         (&Method::GET, ["v1", "topics", topic, "groups", group, "dead-letters"]) => {
@@ -111,10 +119,11 @@ fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
         // Prometheus gets by with either token.
         ["v1", "topics", _, "groups", _, "offsets"] | ["metrics"] => (Scope::Worker, "GET"),
         ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
-        ["v1", "sales", _, "open" | "close" | "restock"]
+        ["v1", "sales", _, "excess"] => (Scope::Admin, "GET, POST"),
+        ["v1", "sales", _, "open" | "close" | "restock" | "resume"]
         | ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
         ["v1", "sales" | "audit" | "topics" | "gateways"]
-        | ["v1", "sales", _, "audit"]
+        | ["v1", "sales", _, "audit" | "recovery"]
         | ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
         ["healthz" | "readyz" | ""] => (Scope::Open, "GET"),
         _ => return None,

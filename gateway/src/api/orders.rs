@@ -57,7 +57,7 @@ pub(super) async fn place(
 }
 
 /// With a shared ledger a name is unknown only once all sales have been read.
-fn unknown_sale(app: &App) -> Refusal {
+pub(super) fn unknown_sale(app: &App) -> Refusal {
     match app.stock.shared().and_then(|shared| shared.unready()) {
         Some(why) => Refusal::LedgerUnavailable(why),
         None => Refusal::SaleNotFound,

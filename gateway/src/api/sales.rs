@@ -11,7 +11,7 @@ use tidegate_stock::Window;
 /// `GET /v1/sales/{sale}`
 pub(super) fn get(core: &Core, sale: &str) -> Result<Answer, Refusal> {
     let app = &core.app;
-    let gate = app.sales.find(sale).ok_or(Refusal::SaleNotFound)?;
+    let gate = app.sales.find(sale).ok_or_else(|| super::orders::unknown_sale(app))?;
     let now_ms = app.clock.now_ms();
     let rules = gate.rules();
     let info = SaleInfo {
@@ -29,6 +29,9 @@ pub(super) fn get(core: &Core, sale: &str) -> Result<Answer, Refusal> {
 
 /// The state that the gates would let a buyer find now.
 pub(crate) fn state(gate: &SaleGate, now_ms: u64) -> SaleState {
+    if gate.is_paused() {
+        return SaleState::Paused;
+    }
     match gate.window(|| now_ms) {
         Window::NotOpen { .. } => SaleState::Upcoming,
         Window::Closed => SaleState::Closed,

@@ -15,6 +15,7 @@ mod audit;
 mod check;
 mod failure;
 mod log;
+mod resume;
 mod sale;
 mod serve;
 mod table;

@@ -1,6 +1,6 @@
 //! `tidegate sale`: the sales of a running gateway, over its admin API.
 
-use super::{Failure, audit, table};
+use super::{Failure, audit, resume, table};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,6 +56,17 @@ enum Command {
         /// Units
         #[arg(long, visible_alias = "units")]
         quantity: u64,
+    },
+    /// Let a sale go on that is paused because a gateway's log is missing; what only that log held is lost
+    Resume {
+        /// Id of the sale
+        sale: String,
+        /// The gateway that cannot come back, as `tidegate sale resume` and the log name it
+        #[arg(long, value_name = "ID")]
+        without_gateway: Option<String>,
+        /// Do not ask
+        #[arg(long, requires = "without_gateway")]
+        yes: bool,
     },
     /// Recount the tickets; exit code 1 when an identity does not hold
     Audit {
@@ -158,6 +169,9 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
         Command::Close { sale } => print_sale(args, &client.close_sale(sale).await?),
         Command::Restock { sale, id, quantity } => {
             print_sale(args, &client.restock(sale, id, *quantity).await?)
+        }
+        Command::Resume { sale, without_gateway, yes } => {
+            resume::run(client, sale, without_gateway.as_deref(), *yes, args.json).await
         }
         Command::Audit { sale: Some(sale) } => {
             let audit = client.audit_sale(sale).await.map_err(|error| match error.problem_type() {

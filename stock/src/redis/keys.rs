@@ -35,6 +35,16 @@ impl SaleKeys {
         &self.names[0]
     }
 
+    /// Gateways whose logs are brought in, and those whose logs must be.
+    pub(super) fn recovery(&self) -> [&str; 2] {
+        [&self.names[8], &self.names[9]]
+    }
+
+    /// Live tickets by when they are due.
+    pub(super) fn due(&self) -> &str {
+        &self.names[4]
+    }
+
     pub(super) fn feed(&self) -> &str {
         &self.names[5]
     }

@@ -6,6 +6,7 @@
 //! figures.rs       topics and groups; the rates are in `rates.rs`
 //! rates.rs         messages a second, of late
 //! dead_letters.rs  what no worker could deal with, and its second chance
+//! recovery.rs      a paused sale goes on without a gateway; orders beyond the stock
 //! health.rs        alive, ready, which gateways there are
 //! dashboard.rs     one page that shows sales and topics
 //! ```
@@ -16,6 +17,7 @@ mod dead_letters;
 mod figures;
 mod health;
 mod rates;
+mod recovery;
 mod sales;
 
 pub(super) use audit::{audit_all, audit_sale};
@@ -23,6 +25,7 @@ pub(super) use dashboard::dashboard;
 pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;
 pub(super) use health::{gateways, healthz, readyz};
+pub(super) use recovery::{excess, recovery, release_excess, resume};
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
 
 pub(crate) use audit::audit_object;

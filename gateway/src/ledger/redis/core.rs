@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{
-    ByKey, Delivers, Moved, ReserveCall, Reserved, Restocked, Told, TransitionCall,
+    ByKey, Delivers, Moved, Recovery, ReserveCall, Reserved, Restocked, SaleMeta, Told, TransitionCall,
 };
 use tidegate_stock::redis::{CallError, Link, OpError, Ops};
 use tidegate_stock::{
@@ -27,6 +27,7 @@ use tidegate_stock::{
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 /// Above the call's own timeout: what a request may wait for the call before its own.
 const QUEUE_MARGIN: Duration = Duration::from_millis(50);
@@ -461,6 +462,53 @@ impl CoreLedger {
                 return Err(LedgerError::Unknown { ticket: None });
             }
         }
+    }
+
+    /// How a sale and its recovery stand. `None`: no such sale.
+    pub async fn recovery(&self, name: &str) -> Result<Option<(SaleMeta, Recovery)>, LedgerError> {
+        let Some(sale) = self.sale(name)? else { return Ok(None) };
+        let refusal = |error: OpError| self.refusal(&sale, &error);
+        let Some(meta) = self.ops.look(&sale.keys).await.map_err(refusal)? else { return Ok(None) };
+        let recovery = self.ops.recovery(&sale.keys).await.map_err(refusal)?;
+        Ok(Some((meta, recovery)))
+    }
+
+    /// An operator gives a gateway's log up: the paused sale goes on once all others have brought theirs in.
+    pub async fn excuse(&self, name: &str, gateway: &str) -> Result<(), SaleFailure> {
+        let sale = self.sale(name)?.ok_or(SaleError::NotFound)?;
+        let excused = self.ops.excuse(&sale.keys, gateway).await;
+        match excused.map_err(|error| self.refusal(&sale, &error))? {
+            Some(left) => {
+                warn!(
+                    sale = name,
+                    gateway,
+                    available = left.available,
+                    live = left.live,
+                    sold = left.sold,
+                    "an operator gives up what only this gateway's log holds"
+                );
+                Ok(())
+            }
+            None => Err(SaleError::Invalid("the sale is not paused".to_owned()).into()),
+        }
+    }
+
+    /// Units sold beyond the stock; with any, live tickets, those due last first. `None`: no such sale.
+    pub async fn excess(
+        &self,
+        name: &str,
+        max: usize,
+    ) -> Result<Option<(u64, Vec<TicketView>)>, LedgerError> {
+        let Some(sale) = self.sale(name)? else { return Ok(None) };
+        let refusal = |error: OpError| self.refusal(&sale, &error);
+        let Some(meta) = self.ops.look(&sale.keys).await.map_err(refusal)? else { return Ok(None) };
+        let mut views = Vec::new();
+        if meta.excess > 0 {
+            for ticket in self.ops.due_last(&sale.keys, max).await.map_err(refusal)? {
+                views.extend(self.tell(&sale, ticket).await?);
+            }
+        }
+        Ok(Some((meta.excess, views)))
     }
 
     /// Counts again. `None`: no such sale.

@@ -15,7 +15,7 @@ use tidegate_stock::redis::ops::{News, SaleMeta};
 use tidegate_stock::redis::{Fence, OpError, keys};
 use tidegate_stock::{Epoch, Record, SaleRecord};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Every sale is looked at so often, flags among them: what the news missed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,6 +27,7 @@ pub async fn run_follow(core: Rc<Core>) {
     let Some(ledger) = core.redis.clone() else { return };
     let shared = ledger.shared.clone();
     let mut next = Instant::now();
+    let mut created = false;
     while !core.app.stopping.is_set() {
         if Instant::now() >= next {
             next = Instant::now() + LOOK;
@@ -34,6 +35,9 @@ pub async fn run_follow(core: Rc<Core>) {
                 shared.reachable.store(!matches!(error, OpError::Call(_)), Ordering::Relaxed);
                 next = Instant::now() + AGAIN;
             }
+        }
+        if shared.is_member() && !created {
+            created = create_configured(&core.app, &ledger).await;
         }
         for sale in shared.sales() {
             let Some(turn) = sale.look_due() else { continue };
@@ -62,6 +66,28 @@ pub async fn run_follow(core: Rc<Core>) {
             () = core.app.stopping.wait() => return,
         }
     }
+}
+
+/// Sales of the configuration that do not exist yet. One that does is the operator's. Whether all are there.
+async fn create_configured(app: &App, ledger: &Rc<CoreLedger>) -> bool {
+    for sale in &app.config.sales {
+        let shared = ledger.shared.find_or_insert(&sale.sale);
+        match ledger.ops.look(&shared.keys).await {
+            Ok(Some(_)) => continue,
+            // This log knows it: Redis has lost it, and the look that follows brings it back.
+            Ok(None) if shared.recorded.load(Ordering::Acquire) > 0 => continue,
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+        match ledger.ops.put_sale(&shared.keys, &sale.spec).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refused)) => {
+                error!(sale = sale.sale, %refused, "a [[sale]] of the configuration is refused")
+            }
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Learns of new sales; every known one is to be looked at.

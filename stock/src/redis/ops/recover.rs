@@ -8,6 +8,8 @@ use crate::redis::keys::SaleKeys;
 use crate::redis::link::Lineage;
 use crate::redis::reply::Reply;
 use crate::redis::ticket::{PackedTicket, hex, letter};
+use crate::types::TicketId;
+use redis::Cmd;
 
 script!(PAUSE, "pause");
 script!(REAPPLY, "reapply");
@@ -95,6 +97,15 @@ pub enum Resumed {
     NoSale,
 }
 
+/// Whose logs are in a recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// In.
+    pub brought_in: Vec<String>,
+    /// Still to come.
+    pub missing: Vec<String>,
+}
+
 /// What a sale would go on with, without a gateway's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excused {
@@ -164,6 +175,40 @@ impl Ops {
             "nosale" => Ok(Resumed::NoSale),
             _ => Err(answer.bad("how a recovery stands").into()),
         }
+    }
+
+    /// Who has brought a log in, and who has still to.
+    pub async fn recovery(&self, keys: &SaleKeys) -> Result<Recovery, OpError> {
+        let [applied, members] = keys.recovery();
+        let mut brought_in = Cmd::new();
+        brought_in.arg("SMEMBERS").arg(applied);
+        let mut missing = Cmd::new();
+        missing.arg("SDIFF").arg(members).arg(applied);
+        let mut lists = [Vec::new(), Vec::new()];
+        for (list, command) in lists.iter_mut().zip([brought_in, missing]) {
+            let value = match self.link.command(keys.meta(), None, &command).await? {
+                redis::Value::Set(values) => redis::Value::Array(values),
+                other => other,
+            };
+            for gateway in Reply::new("SMEMBERS", &value).list()?.rest() {
+                list.push(gateway.text()?.to_owned());
+            }
+            list.sort();
+        }
+        let [brought_in, missing] = lists;
+        Ok(Recovery { brought_in, missing })
+    }
+
+    /// Live tickets, those due last first.
+    pub async fn due_last(&self, keys: &SaleKeys, max: usize) -> Result<Vec<TicketId>, OpError> {
+        let mut range = Cmd::new();
+        range.arg("ZREVRANGE").arg(keys.due()).arg(0).arg(max.saturating_sub(1));
+        let value = self.link.command(keys.due(), None, &range).await?;
+        let mut tickets = Vec::new();
+        for id in Reply::new("ZREVRANGE", &value).list()?.rest() {
+            tickets.push(id.text()?.parse().map_err(|_| id.bad("a ticket id"))?);
+        }
+        Ok(tickets)
     }
 
     /// An operator goes on without a gateway's log. `None`: the sale is not paused.
