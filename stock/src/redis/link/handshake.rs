@@ -4,11 +4,10 @@
 
 use super::info::Info;
 use super::lineage::Lineage;
-use super::reply::{error_text, read_replies, text_of};
+use super::reply::{error_text, read_replies, send, text_of};
 use super::stream::Stream;
 use crate::redis::options::{RedisOptions, Topology};
 use redis::{Cmd, Value};
-use tokio::io::AsyncWriteExt;
 
 /// Oldest release whose scripts and INFO are known to be enough.
 const OLDEST: u32 = 7;
@@ -41,7 +40,7 @@ pub(super) async fn handshake(
     for section in sections {
         Cmd::new().arg("INFO").arg(section).write_packed_command(&mut out);
     }
-    stream.write_all(&out).await.map_err(|e| format!("connection lost during the handshake: {e}"))?;
+    send(stream, &out).await.map_err(|e| format!("connection lost during the handshake: {e}"))?;
     let select = options.database != 0;
     let count = usize::from(auth.is_some()) + usize::from(select) + sections.len();
     let mut replies = read_replies(stream, count).await?;

@@ -3,6 +3,7 @@
 //! ```text
 //! mod.rs        `Link`: calls, and what may be repeated
 //! error.rs      what can come of a call
+//! call.rs       what is sent for a call
 //! script.rs     a script and its digest
 //! lineage.rs    which server, and which life of its data
 //! handshake.rs  the check of every fresh connection
@@ -31,6 +32,7 @@
 
 mod attempt;
 mod backoff;
+mod call;
 mod connector;
 mod error;
 mod handshake;
@@ -51,9 +53,10 @@ pub use script::Script;
 pub use subscribe::{PubSubEvent, subscribe};
 
 use super::options::{Address, RedisOptions};
+use call::Call;
 use connector::{Connection, Connector};
-use lane::{Lane, Packet, Replies};
-use redis::{Cmd, Pipeline, ServerError, Value};
+use lane::Lane;
+use redis::{Cmd, ServerError, Value};
 use route::{Node, Route};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,13 +82,6 @@ pub struct Link(Rc<Shared>);
 struct Shared {
     options: Arc<RedisOptions>,
     route: Route,
-}
-
-/// What to run, so that it can be packed again for a repeat.
-#[derive(Clone, Copy)]
-enum Call<'a> {
-    Script { script: &'a Script, keys: &'a [&'a str], args: &'a [&'a [u8]] },
-    Command(&'a Cmd),
 }
 
 impl Link {
@@ -158,7 +154,7 @@ impl Shared {
         let mut node = self.route.node(key, patience).await?;
         let mut with_text = false;
         let mut asking = false;
-        let mut refusal = String::new();
+        let mut refusal = String::from("Redis sent the call from node to node without an end");
         for _ in 0..STEPS {
             let lane = if replicas > 0 { &node.replicated } else { &node.plain };
             let connection = match lane.connection(patience).await {
@@ -171,26 +167,24 @@ impl Shared {
             if let Some(expected) = expected
                 && *expected != connection.lineage
             {
-                if connection.checked_at.elapsed() < FRESH {
+                let fresh = connection.checked_at.elapsed() < FRESH;
+                if fresh && self.route.was_read_within(FRESH) {
                     return Err(CallError::LineageChanged { now: connection.lineage.clone() });
                 }
-                // The caller may know of a change that this connection, made before it, has missed.
-                lane.leave(&connection);
+                // The caller may know of a change that this connection, or this map of the slots, has missed.
+                if !fresh {
+                    lane.leave(&connection);
+                }
+                (node, asking) = (self.route.node_read_anew(key, patience).await?, false);
                 continue;
             }
-            let wait = (replicas > 0).then_some((replicas, self.options.wait_timeout));
-            let packet = call.pack(with_text, asking, wait);
-            let (reply, reached) = match lane.send(&connection, &packet, deadline).await {
-                Ok(replies) => split(replies, asking, wait.is_some()),
+            let packet = call.pack(with_text, asking);
+            let error = match lane.send(&connection, &packet, replicas, deadline).await {
+                Ok(Value::ServerError(error)) => error,
+                Ok(value) => return Ok(value),
                 Err(error) => {
                     self.route.suspect();
                     return Err(error);
-                }
-            };
-            let error = match reply {
-                Value::ServerError(error) => error,
-                value => {
-                    return replicated(reached, replicas, lane, &connection).map(|()| value);
                 }
             };
             refusal = format!(
@@ -199,7 +193,7 @@ impl Shared {
                 call.name(),
                 reply::error_text(&error)
             );
-            match self.next(&error, &connection, lane) {
+            match self.next(&error, &connection, lane, &refusal) {
                 Next::WithText if !with_text => with_text = true,
                 Next::Node(to) => (node, asking) = (to, false),
                 Next::Ask(to) => (node, asking) = (to, true),
@@ -217,7 +211,7 @@ impl Shared {
     }
 
     /// What an error of Redis means for the call, which did not run.
-    fn next(&self, error: &ServerError, connection: &Arc<Connection>, lane: &Lane) -> Next {
+    fn next(&self, error: &ServerError, connection: &Arc<Connection>, lane: &Lane, refusal: &str) -> Next {
         let redirect = || slots::redirect_of(error.details()?, &connection.address);
         match (error.code(), &self.route) {
             ("NOSCRIPT", _) => Next::WithText,
@@ -233,7 +227,7 @@ impl Shared {
             ("TRYAGAIN", Route::Slots(_)) => Next::Later,
             _ => {
                 if Lane::leads_astray(error) {
-                    lane.leave(connection);
+                    lane.leave_for_a_moment(connection, refusal);
                     self.route.suspect();
                 }
                 Next::Refused
@@ -252,89 +246,4 @@ enum Next {
     /// The keys are between two nodes.
     Later,
     Refused,
-}
-
-impl Call<'_> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Script { script, .. } => script.name(),
-            Self::Command(_) => "a command",
-        }
-    }
-
-    fn pack(self, with_text: bool, asking: bool, wait: Option<(u32, Duration)>) -> Packet {
-        let command = self.command(with_text);
-        if !asking && wait.is_none() {
-            return Packet::One(command);
-        }
-        let mut commands = Pipeline::with_capacity(3);
-        let mut count = 1;
-        if asking {
-            commands.cmd("ASKING");
-            count += 1;
-        }
-        commands.add_command(command);
-        if let Some((replicas, timeout)) = wait {
-            // Zero would be for ever.
-            commands.cmd("WAIT").arg(replicas).arg(timeout.as_millis().max(1) as u64);
-            count += 1;
-        }
-        Packet::Many { commands, count }
-    }
-
-    /// With its text a script is known to Redis from then on.
-    fn command(self, with_text: bool) -> Cmd {
-        let Self::Script { script, keys, args } = self else {
-            let Self::Command(command) = self else { unreachable!("the other variant") };
-            return command.clone();
-        };
-        let body = if with_text { script.text() } else { script.sha1() };
-        let size = body.len()
-            + 32
-            + keys.iter().map(|key| key.len()).sum::<usize>()
-            + args.iter().map(|arg| arg.len()).sum::<usize>();
-        let mut command = Cmd::with_capacity(3 + keys.len() + args.len(), size);
-        command.arg(if with_text { "EVAL" } else { "EVALSHA" }).arg(body).arg(keys.len());
-        for key in keys {
-            command.arg(*key);
-        }
-        for arg in args {
-            command.arg(*arg);
-        }
-        command
-    }
-}
-
-/// The call's own reply, and that of WAIT.
-fn split(replies: Replies, asking: bool, waited: bool) -> (Value, Option<Value>) {
-    match replies {
-        Replies::One(value) => (value, None),
-        Replies::Many(mut values) => {
-            let reached = if waited { values.pop() } else { None };
-            let own = usize::from(asking);
-            (if own < values.len() { values.swap_remove(own) } else { Value::Nil }, reached)
-        }
-    }
-}
-
-/// Whether as many replicas have it as must.
-fn replicated(
-    reached: Option<Value>,
-    replicas: u32,
-    lane: &Lane,
-    connection: &Arc<Connection>,
-) -> Result<(), CallError> {
-    let text = match reached {
-        None => return Ok(()),
-        Some(Value::Int(count)) if count >= i64::from(replicas) => return Ok(()),
-        Some(Value::Int(count)) => format!("{count} replicas have it, {replicas} must (wait_replicas)"),
-        Some(Value::ServerError(error)) => {
-            if Lane::leads_astray(&error) {
-                lane.leave(connection);
-            }
-            format!("WAIT failed: {}", reply::error_text(&error))
-        }
-        Some(other) => format!("WAIT replied {other:?}"),
-    };
-    Err(CallError::Unknown(format!("Redis at {} ran it, but {text}", connection.address)))
 }

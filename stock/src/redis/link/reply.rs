@@ -3,7 +3,7 @@
 use super::stream::Stream;
 use redis::{Cmd, ServerError, Value, parse_redis_value_async};
 use std::collections::VecDeque;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// So many replies. Only where no more than those are on their way: what was read too much would be lost.
 /// Cancelled: the stream must be dropped.
@@ -18,10 +18,16 @@ pub(super) async fn read_replies(stream: &mut Stream, count: usize) -> Result<Ve
     Ok(replies)
 }
 
+/// Sends all of it, through TLS too.
+pub(super) async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Sends one command and takes its reply.
 pub(super) async fn ask(stream: &mut Stream, command: &Cmd) -> Result<Value, String> {
     let out = command.get_packed_command();
-    stream.write_all(&out).await.map_err(|e| format!("connection lost: {e}"))?;
+    send(stream, &out).await.map_err(|e| format!("connection lost: {e}"))?;
     Ok(read_replies(stream, 1).await?.pop_front().unwrap_or(Value::Nil))
 }
 

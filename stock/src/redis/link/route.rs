@@ -57,6 +57,22 @@ impl Route {
         }
     }
 
+    /// Whether it is known since so lately where keys are.
+    pub(super) fn was_read_within(&self, age: Duration) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Slots(slots) => slots.read_at.get().is_some_and(|at| at.elapsed() < age),
+        }
+    }
+
+    /// As `node`, after reading the slots again.
+    pub(super) async fn node_read_anew(&self, key: &str, patience: Duration) -> Result<Rc<Node>, CallError> {
+        if let Self::Slots(slots) = self {
+            slots.read(patience).await?;
+        }
+        self.node(key, patience).await
+    }
+
     /// Something is wrong with a node: in a Cluster, another may own its slots by now.
     pub(super) fn suspect(&self) {
         if let Self::Slots(slots) = self {
@@ -70,7 +86,7 @@ pub(super) struct Slots {
     connector: Arc<Connector>,
     seeds: Vec<Address>,
     map: RefCell<Option<SlotMap>>,
-    read: Attempt<Arc<SlotMap>>,
+    reading: Attempt<Arc<SlotMap>>,
     read_at: Cell<Option<Instant>>,
     stale: Cell<bool>,
     nodes: RefCell<HashMap<Address, Rc<Node>>>,
@@ -82,7 +98,7 @@ impl Slots {
             connector,
             seeds,
             map: RefCell::new(None),
-            read: Attempt::new(),
+            reading: Attempt::new(),
             read_at: Cell::new(None),
             stale: Cell::new(true),
             nodes: RefCell::default(),
@@ -104,13 +120,19 @@ impl Slots {
         }
     }
 
-    /// Reads the slots. Those who have an old map do not wait for the new one.
+    /// Reads the slots if they were not read just now. Those who have an old map do not wait for the new one.
     async fn refresh(&self, patience: Duration) -> Result<(), CallError> {
         if self.read_at.get().is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
             return Ok(());
         }
         let known = self.map.borrow().is_some();
-        let patience = if known { Duration::ZERO } else { patience };
+        match self.read(if known { Duration::ZERO } else { patience }).await {
+            Err(_) if known => Ok(()),
+            read => read,
+        }
+    }
+
+    async fn read(&self, patience: Duration) -> Result<(), CallError> {
         let start = || {
             let connector = self.connector.clone();
             let mut ask = self.map.borrow().as_ref().map(|map| map.nodes().to_vec()).unwrap_or_default();
@@ -121,18 +143,14 @@ impl Slots {
             }
             async move { connector.slots(&ask).await.map(Arc::new) }
         };
-        match self.read.get(patience, start).await {
-            Ok(map) => {
-                self.nodes.borrow_mut().retain(|address, _| map.nodes().contains(address));
-                *self.map.borrow_mut() = Some(SlotMap::clone(&map));
-                self.read.forget();
-                self.read_at.set(Some(Instant::now()));
-                self.stale.set(false);
-                Ok(())
-            }
-            Err(_) if known => Ok(()),
-            Err(why) => Err(CallError::Unavailable(why.to_string())),
-        }
+        let map =
+            self.reading.get(patience, start).await.map_err(|why| CallError::Unavailable(why.to_string()))?;
+        self.nodes.borrow_mut().retain(|address, _| map.nodes().contains(address));
+        *self.map.borrow_mut() = Some(SlotMap::clone(&map));
+        self.reading.forget();
+        self.read_at.set(Some(Instant::now()));
+        self.stale.set(false);
+        Ok(())
     }
 
     /// The node at an address.

@@ -3,14 +3,14 @@
 use super::backoff;
 use super::connector::{Checked, Connector, Place};
 use super::lineage::Lineage;
-use super::reply::error_text;
+use super::reply::{error_text, send};
 use super::slots::slot_of;
 use crate::redis::options::{RedisOptions, Topology};
 use redis::{Cmd, Value, parse_redis_value_async};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, BufReader, split};
+use tokio::io::{BufReader, split};
 use tokio::time::{sleep, timeout};
 
 /// A subscribed connection on which nothing is heard is asked so often whether it lives.
@@ -108,7 +108,7 @@ async fn listen(
         Cmd::new().arg("SUBSCRIBE").arg(channel).write_packed_command(&mut out);
         loop {
             heard.set(false);
-            match timeout(options.connect_timeout, write.write_all(&out)).await {
+            match timeout(options.connect_timeout, send(&mut write, &out)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return format!("connection to Redis at {address} lost: {error}"),
                 Err(_) => return format!("Redis at {address} takes nothing"),

@@ -85,7 +85,7 @@ impl RedisServer {
         Setup { append_only: Some(fsync), ..Setup::default() }.start()
     }
 
-    /// A replica of this one, linked to it when this returns.
+    /// A replica of this one, in step with it when this returns (about a second).
     #[must_use]
     pub fn replica(&self) -> Self {
         let setup = Setup {
@@ -95,8 +95,12 @@ impl RedisServer {
             ..Setup::default()
         };
         let replica = setup.start();
-        until("replica linked", START_LIMIT, || {
-            replica.info("replication").contains("master_link_status:up")
+        // Linked is not enough: a replica counts for WAIT once it has told how far it is.
+        let mark = format!(",port={},state=online,offset=", replica.port);
+        until("the replica has told how far it is", START_LIMIT, || {
+            self.command(&["PUBLISH", "tidegate-test", ""]);
+            let info = self.info("replication");
+            info.split_once(&mark).is_some_and(|(_, offset)| !offset.starts_with("0,"))
         });
         replica
     }
@@ -124,20 +128,7 @@ impl RedisServer {
 
     /// As `command`, with the error.
     pub fn try_command(&self, parts: &[&str]) -> RedisResult<Value> {
-        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(password) = &self.setup.password {
-            settings = settings.set_password(password);
-        }
-        let info = ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.plain_port)
-            .into_connection_info()?
-            .set_redis_settings(settings);
-        let mut connection = Client::open(info)?.get_connection_with_timeout(Duration::from_secs(2))?;
-        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut command = Cmd::new();
-        for part in parts {
-            command.arg(*part);
-        }
-        command.query(&mut connection)
+        ask(self.plain_port, self.setup.password.as_deref(), parts)
     }
 
     /// A section of INFO.
@@ -193,7 +184,7 @@ impl RedisServer {
         self.signal(Signal::CONT);
     }
 
-    /// The port for `command`, and for other processes of a test.
+    /// A port without TLS, for `command` and for replicas.
     pub fn plain_port(&self) -> u16 {
         self.plain_port
     }
@@ -241,6 +232,24 @@ impl RedisServer {
         all.extend(self.setup.arguments.iter().cloned());
         all
     }
+}
+
+/// One command on a connection of its own.
+pub(super) fn ask(port: u16, password: Option<&str>, parts: &[&str]) -> RedisResult<Value> {
+    let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(password) = password {
+        settings = settings.set_password(password);
+    }
+    let info = ConnectionAddr::Tcp("127.0.0.1".to_owned(), port)
+        .into_connection_info()?
+        .set_redis_settings(settings);
+    let mut connection = Client::open(info)?.get_connection_with_timeout(Duration::from_secs(2))?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut command = Cmd::new();
+    for part in parts {
+        command.arg(*part);
+    }
+    command.query(&mut connection)
 }
 
 impl Drop for RedisServer {
