@@ -116,13 +116,15 @@ fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
         | ["v1", "tickets", _, "created" | "rejected" | "paid" | "cancelled"] => (Scope::Worker, "POST"),
         ["v1", "topics", _, "groups", _] | ["v1", "topics", _] => (Scope::Worker, "PUT"),
         ["v1", "topics", _, "messages"] => (Scope::Worker, "GET, POST"),
-        // Prometheus gets by with either token.
-        ["v1", "topics", _, "groups", _, "offsets"] | ["metrics"] => (Scope::Worker, "GET"),
+        // Prometheus gets by with either token; workers find the other gateways.
+        ["v1", "topics", _, "groups", _, "offsets"] | ["v1", "gateways"] | ["metrics"] => {
+            (Scope::Worker, "GET")
+        }
         ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
         ["v1", "sales", _, "excess"] => (Scope::Admin, "GET, POST"),
         ["v1", "sales", _, "open" | "close" | "restock" | "resume"]
         | ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
-        ["v1", "sales" | "audit" | "topics" | "gateways"]
+        ["v1", "sales" | "audit" | "topics"]
         | ["v1", "sales", _, "audit" | "recovery"]
         | ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
         ["healthz" | "readyz" | ""] => (Scope::Open, "GET"),

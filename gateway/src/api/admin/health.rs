@@ -38,7 +38,7 @@ pub(in crate::api) fn gateways(core: &Core) -> Answer {
     let app = &core.app;
     let shared = app.stock.shared();
     let this = wire::Gateway {
-        gateway: shared.map_or_else(|| "embedded".to_owned(), |shared| shared.gateway.to_string()),
+        gateway: shared.map_or_else(String::new, |shared| shared.gateway.to_string()),
         inner: Some(app.urls.inner.clone()),
         public: Some(app.urls.public.clone()),
         this: true,

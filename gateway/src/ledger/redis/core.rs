@@ -102,7 +102,7 @@ impl CoreLedger {
     }
 
     fn ready(&self) -> Result<(), LedgerError> {
-        self.shared.unready().map_or(Ok(()), |why| Err(LedgerError::Unavailable(why)))
+        self.shared.unprepared().map_or(Ok(()), |why| Err(LedgerError::Unavailable(why)))
     }
 
     /// A sale whose name is unknown here, for certain.
@@ -178,13 +178,19 @@ impl CoreLedger {
         })
     }
 
+    /// For reading from the server that the sale was activated under: another one may lack what was answered before.
+    fn reads(&self, sale: &SaleShared) -> Ops {
+        let standing = sale.standing();
+        self.ops.under(standing.map(|standing| standing.fence.lineage.clone()))
+    }
+
     /// See [`tidegate_stock::Ledger::repeat`].
     pub async fn repeat(&self, r: &Reserve<'_>) -> Result<Option<ReserveOutcome>, LedgerError> {
         let (Some(key), Some(sale)) = (r.idempotency_key, self.sale(r.sale)?) else { return Ok(None) };
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        let found = self.ops.by_key(&sale.keys, r.buyer, hash_of(key), r.body_hash).await;
+        let found = self.reads(&sale).by_key(&sale.keys, r.buyer, hash_of(key), r.body_hash).await;
         Ok(match found.map_err(|error| self.refusal(&sale, &error))? {
             ByKey::NoSale | ByKey::Unknown => None,
             ByKey::Mismatch => Some(ReserveOutcome::IdempotencyMismatch),
@@ -272,7 +278,8 @@ impl CoreLedger {
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        let told = self.ops.read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
+        let told =
+            self.reads(sale).read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
         match told.into_iter().next().flatten() {
             Some(told) => self.told(sale, told).await.map(Some),
             None => Ok(None),
@@ -290,7 +297,8 @@ impl CoreLedger {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PENDING_LAST);
-            let again = self.ops.read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
+            let again =
+                self.reads(sale).read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
             let again = again.into_iter().next().flatten();
             told = again.ok_or(LedgerError::Unknown { ticket: Some(id) })?;
         }
@@ -303,7 +311,7 @@ impl CoreLedger {
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        let found = self.ops.tickets_of(&sale.keys, buyer, TICKETS_OF_MAX).await;
+        let found = self.reads(&sale).tickets_of(&sale.keys, buyer, TICKETS_OF_MAX).await;
         let Some(found) = found.map_err(|error| self.refusal(&sale, &error))? else { return Ok(None) };
         let mut views = Vec::with_capacity(found.len());
         for told in found {

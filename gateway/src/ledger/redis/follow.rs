@@ -154,6 +154,11 @@ async fn take_over(
     } else {
         app.sales.put(&view);
     }
+    let anew = sale.standing().is_none_or(|standing| standing.fence.generation != meta.epoch.generation);
+    if anew {
+        // A recovery writes the feed and counts the news from the beginning.
+        sale.forget().await;
+    }
     ledger.follow_feed(sale, meta.feed).await?;
     let missed = sale.news.fetch_max(meta.news, Ordering::AcqRel) < meta.news;
     let fence =

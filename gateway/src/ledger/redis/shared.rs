@@ -143,9 +143,12 @@ impl Shared {
 
     /// Why this gateway cannot sell, or nothing.
     pub fn unready(&self) -> Option<&'static str> {
-        if !self.reachable.load(Ordering::Relaxed) {
-            Some("Redis does not answer")
-        } else if !self.is_member() {
+        if self.reachable.load(Ordering::Relaxed) { self.unprepared() } else { Some("Redis does not answer") }
+    }
+
+    /// Why this gateway could not sell even if Redis answered, or nothing.
+    pub(super) fn unprepared(&self) -> Option<&'static str> {
+        if !self.is_member() {
             Some("this gateway waits for the others to record that it joins")
         } else if !self.followed.load(Ordering::Relaxed) {
             Some("the sales have not been read from Redis yet")
@@ -242,6 +245,13 @@ impl SaleShared {
         if let Some(gate) = &*self.gate.load() {
             gate.pause(false);
         }
+    }
+
+    /// What was known by number is numbered anew.
+    pub(super) async fn forget(&self) {
+        let _turn = self.following.lock().await;
+        self.feed.store(0, Ordering::Release);
+        self.news.store(0, Ordering::Release);
     }
 
     /// A call that may win begins; `None` while paused. Until the guard is dropped, no recovery reads the log.

@@ -101,6 +101,8 @@ pub struct Ops {
     pub(super) fleet: Arc<FleetKeys>,
     /// Gateway on whose behalf they are.
     pub(super) gateway: Arc<str>,
+    /// Server that reads without a fence are meant for.
+    expected: Option<Lineage>,
 }
 
 impl Ops {
@@ -108,7 +110,13 @@ impl Ops {
     pub fn new(link: Link, options: Arc<RedisOptions>, gateway: &str) -> Self {
         let channel = Arc::from(news_channel(&options.prefix));
         let fleet = Arc::new(FleetKeys::new(&options.prefix));
-        Self { link, options, channel, fleet, gateway: Arc::from(gateway) }
+        Self { link, options, channel, fleet, gateway: Arc::from(gateway), expected: None }
+    }
+
+    /// The same, reading tickets from this server only: another one may lack what was answered before.
+    #[must_use]
+    pub fn under(&self, lineage: Option<Lineage>) -> Self {
+        Self { expected: lineage, ..self.clone() }
     }
 
     /// Keys of a sale.

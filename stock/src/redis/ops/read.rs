@@ -53,7 +53,7 @@ impl Ops {
     pub async fn read(&self, keys: &SaleKeys, ids: &[TicketId]) -> Result<Vec<Option<Told>>, OpError> {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        let value = self.run(&READ, None, &keys.first(4)[..4], &args).await?;
+        let value = self.run(&READ, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
         told("read", &value, ids)
     }
 
@@ -66,7 +66,7 @@ impl Ops {
     ) -> Result<Vec<Option<Told>>, OpError> {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        let value = self.run(&RESOLVE, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
+        let value = self.run_replicated(&RESOLVE, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
         told("resolve", &value, ids)
     }
 
@@ -79,7 +79,7 @@ impl Ops {
     ) -> Result<Option<Vec<Told>>, OpError> {
         let max = max.to_string();
         let args = [buyer.as_bytes(), max.as_bytes(), b"", b""];
-        let value = self.run(&BUYER, None, &keys.first(4)[..4], &args).await?;
+        let value = self.run(&BUYER, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
         let reply = Reply::new("buyer", &value);
         if reply.code() == Some(0) {
             return Ok(None);
@@ -103,7 +103,7 @@ impl Ops {
     ) -> Result<ByKey, OpError> {
         let (key, body) = (hex(key_hash), hex(body_hash));
         let args = [buyer.as_bytes(), b"0", key.as_bytes(), body.as_bytes()];
-        let value = self.run(&BUYER, None, &keys.first(4)[..4], &args).await?;
+        let value = self.run(&BUYER, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
         let reply = Reply::new("buyer", &value);
         match reply.code() {
             Some(0) => return Ok(ByKey::NoSale),

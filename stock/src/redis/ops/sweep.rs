@@ -59,7 +59,7 @@ impl Ops {
             due.as_bytes(),
             max.as_bytes(),
         ];
-        let value = self.run(&SWEEP, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
+        let value = self.run_replicated(&SWEEP, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
         let mut list = Reply::new("sweep", &value).list()?;
         status(list.next()?)?;
         let claimed = claimed(&list.next()?.list()?)?;
@@ -90,7 +90,7 @@ impl Ops {
             first.as_bytes(),
             max.as_bytes(),
         ];
-        let value = self.run(&ADOPT, Some(&fence.lineage), &keys.first(5)[..5], &args).await?;
+        let value = self.run_replicated(&ADOPT, Some(&fence.lineage), &keys.first(5)[..5], &args).await?;
         let mut list = Reply::new("adopt", &value).list()?;
         status(list.next()?)?;
         let next = u64::try_from(list.next()?.int()?).ok();
