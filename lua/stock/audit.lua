@@ -28,7 +28,7 @@ repeat
     local name = page[2][i]
     local kind = string.sub(name, 1, 1)
     if kind == 'r' then waiting = waiting + tonumber(string.match(name, '([^:]+)$')) end
-    if kind == 's' then waiting = waiting + tonumber(string.match(name, '^s%d+:(%d+):')) end
+    if kind == 's' then waiting = waiting + tonumber(string.match(name, '^s0:(%d+):')) end
   end
 until cursor == '0'
 for _, n in ipairs(redis.call('HVALS', R)) do restocked = restocked + tonumber(n) end

@@ -25,11 +25,15 @@ if notes > 0 then
     local kind = string.sub(name, 1, 1)
     if kind == 'o' then
       plain[#plain + 1] = name
+      if #plain == 1000 then -- unpack has its bound
+        redis.call('ZREM', O, unpack(plain))
+        plain = {}
+      end
     elseif redis.call('ZREM', O, name) == 1 then
       if kind == 'r' then
         reopened = bring_back(tonumber(string.match(name, '([^:]+)$'))) or reopened
       elseif kind == 's' then
-        reopened = bring_back(tonumber(string.match(name, '^s%d+:(%d+):'))) or reopened
+        reopened = bring_back(tonumber(string.match(name, '^s0:(%d+):'))) or reopened
       end
       if kind ~= 's' then changed[#changed + 1] = string.sub(name, 2, 27) end
     end

@@ -12,9 +12,10 @@
 --   a  set     gateways that have re-applied their logs in this recovery
 --   m  set     gateways that must
 --
--- A note names its record: kind, ticket, version and claim epoch. Who claims it renames it, so a late clearing by the
--- one before finds nothing. Kinds: o order, t transition, r release (its units wait for the clearing), m late money,
--- s restock (they wait as well).
+-- A note names its record: kind, ticket, version and claim epoch. Who claims a step's note renames it, for the ticket is
+-- the claimer's then: a late clearing by the one before finds nothing. Kinds: o order, t transition, r release (its units
+-- wait for the clearing). Two kinds change no hands and keep their names, so whoever has the record in a log may clear
+-- them: m late money, s restock (its units wait as well).
 --
 -- Units, at all times: ini + res = av + live + ret + sold.
 local S, T, B, O, D, W, R, X = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -28,7 +29,8 @@ local STATUS, VERSION, QUANTITY, BUYER, WON, DEADLINE, UPDATED, KEY, BODY, OWNER
 local LIVE = { q = true, a = true }
 local RELEASED = { c = true, e = true, r = true, d = true, f = true }
 
--- Redis's time in ms: the only clock that claims go by.
+-- Redis's time in ms: the only clock that claims go by. Generations are numbered by it too, so that one that follows the
+-- loss of everything is still above all before.
 local function clock()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -48,6 +50,11 @@ end
 -- Whether the newest record of a ticket is not known to be in a log yet.
 local function pending(id, t)
   return redis.call('ZSCORE', O, note(id, t)) and 1 or 0
+end
+
+-- Whether the nth late money of a ticket is not known to be in a log yet.
+local function money_pending(id, nth)
+  return redis.call('ZSCORE', O, 'm' .. id .. ':' .. nth .. ':0') and 1 or 0
 end
 
 -- Why the sale takes no orders and no transitions, or nothing.

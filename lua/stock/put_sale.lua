@@ -3,14 +3,14 @@
 -- keys   s t b o d w
 -- args   channel, sale, lineage, spec (JSON), stock, then what the other scripts read of the spec: opens, closes ('' when
 --        unset), limit, qmax, cr (0 or 1), deadline, paywin, item
--- reply  {'created' | 'changed' | 'unchanged' | 'paused', version of the spec, units at creation}; 'stock' when they differ
+-- reply  {'created' | 'changed' | 'unchanged' | 'paused' (or about to be), version of the spec, units at creation}; 'stock' when they differ
 -- keeps  a repeat changes nothing; what was sold is never overwritten; the version rises with every change
 --
 -- Fields of s: v version of the spec, sw switch (s o c), spec, opens closes limit qmax cr deadline paywin item; ini res av live ret
 -- sold back (units); ep epoch, gen generation, lin lineage, paused, rec (lineage of the recovery under way), n (news), schema.
 local channel, sale = ARGV[1], ARGV[2]
-local m = redis.call('HMGET', S, 'ini', 'spec', 'v', 'paused')
-if m[4] and m[4] ~= '' then return { 'paused', 0, 0 } end
+local m = redis.call('HMGET', S, 'ini', 'spec', 'v', 'paused', 'lin')
+if m[4] and (m[4] ~= '' or m[5] ~= ARGV[3]) then return { 'paused', 0, 0 } end
 local done = 'created'
 if m[1] then
   if m[1] ~= ARGV[5] then return { 'stock', tonumber(m[3]), m[1] } end
@@ -18,7 +18,7 @@ if m[1] then
   done = 'changed'
 else
   redis.call('HSET', S, 'schema', 1, 'v', 0, 'sw', 's', 'ini', ARGV[5], 'res', 0, 'av', ARGV[5], 'live', 0, 'ret', 0,
-    'sold', 0, 'back', 0, 'ep', 0, 'gen', 1, 'lin', ARGV[3], 'paused', '', 'rec', '', 'n', 0)
+    'sold', 0, 'back', 0, 'ep', 0, 'gen', clock(), 'lin', ARGV[3], 'paused', '', 'rec', '', 'n', 0)
 end
 redis.call('HSET', S, 'spec', ARGV[4], 'opens', ARGV[6], 'closes', ARGV[7], 'limit', ARGV[8], 'qmax', ARGV[9], 'cr', ARGV[10],
   'deadline', ARGV[11], 'paywin', ARGV[12], 'item', ARGV[13])

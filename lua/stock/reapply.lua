@@ -6,14 +6,19 @@
 --        {'R', restock id, units}
 --        {'O', ticket, hash of the buyer, packed ticket's fields} an order
 --        {'T', ticket, version, status, at, buyer, quantity, claim epoch, order id, pay by, payment id, reason} a transition
---        {'F', ticket, payment id} late money
+--        {'F', ticket, payment id} late money; it waits in s, as 'f' and the ticket, until the ticket is known
 -- reply  'ok', or 'over' when this recovery has ended or another has begun
--- keeps  the newest version of a ticket wins, of equals the highest claim epoch; available may go below zero
+-- keeps  the newest version of a ticket wins, of equals the highest claim epoch, then what holds its units; available may go
+--        below zero; a note whose record turns up is cleared
 local lineage, me = ARGV[1], ARGV[2]
 local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret')
 if not m[1] or m[1] == '' or m[2] ~= lineage then return 'over' end
 local version, res, live, sold, back = tonumber(m[3]), tonumber(m[4]), tonumber(m[5]), tonumber(m[6]), tonumber(m[7])
+local ret = tonumber(m[8])
 local feed = {}
+local REFUNDS_MAX = 8
+-- Which of two steps to the same version is kept when a lost server took the one and its successor the other.
+local HOLDS = { p = 2, a = 1 }
 
 local function blank(buyer, quantity)
   return { 'q', 0, quantity, buyer, 0, 0, 0, '', '', me, 0, '', '', 0, '', 0, '', '', 0, {}, 0 }
@@ -51,9 +56,36 @@ local function store(id, before, t, entry)
   end
 end
 
+-- Twice: to compare with, and to change. A tombstone gives way: a log knows better.
 local function load(id)
   local packed = redis.call('HGET', T, id)
-  if packed and packed ~= 'x' then return cmsgpack.unpack(packed), cmsgpack.unpack(packed) end
+  if packed == 'x' then
+    redis.call('ZREM', X, id)
+  elseif packed then
+    return cmsgpack.unpack(packed), cmsgpack.unpack(packed)
+  end
+end
+
+-- The ticket's newest record is in a log, as it turns out; or it is not the newest any more.
+local function clear_note(id, t)
+  if redis.call('ZREM', O, note(id, t)) == 1 and RELEASED[t[STATUS]] then ret = ret - t[QUANTITY] end
+end
+
+local function remember(t, payment)
+  for _, known in ipairs(t[REFUNDS]) do
+    if known == payment then return end
+  end
+  if #t[REFUNDS] == REFUNDS_MAX then table.remove(t[REFUNDS], 1) end
+  table.insert(t[REFUNDS], payment)
+  t[REFUNDS_EVER] = t[REFUNDS_EVER] + 1
+end
+
+-- Money that came before its ticket.
+local function early_money(id, t)
+  local packed = redis.call('HGET', S, 'f' .. id)
+  if not packed then return end
+  for _, payment in ipairs(cmsgpack.unpack(packed)) do remember(t, payment) end
+  redis.call('HDEL', S, 'f' .. id)
 end
 
 local function order(r)
@@ -61,13 +93,13 @@ local function order(r)
   local before, t = load(id)
   if not t then
     t = o
-  elseif t[WON] == 0 then
+    early_money(id, t)
+  elseif t[BODY] == '' then
     -- Its transitions came first: the order's part is filled in.
     for _, field in ipairs({ WON, DEADLINE, KEY, BODY, ITEM, ATTRIBUTES, PAY_WINDOW }) do t[field] = o[field] end
-    if t[VERSION] == 0 then t[STATUS], t[VERSION], t[UPDATED], t[OWNER], t[EPOCH] = 'q', 1, o[UPDATED], o[OWNER], o[EPOCH] end
   else
-    if t[VERSION] == 1 and o[EPOCH] > t[EPOCH] then
-      redis.call('ZREM', O, note(id, t))
+    if t[VERSION] == 1 and (o[EPOCH] > t[EPOCH] or o[EPOCH] == t[EPOCH] and o[OWNER] == t[OWNER]) then
+      clear_note(id, t)
       t[OWNER], t[EPOCH] = o[OWNER], o[EPOCH]
       redis.call('HSET', T, id, cmsgpack.pack(t))
     end
@@ -78,33 +110,46 @@ local function order(r)
 end
 
 local function transition(r)
-  local id, v, status, at = r[2], r[3], r[4], r[5]
+  local id, v, status, at, epoch = r[2], r[3], r[4], r[5], r[8]
   local before, t = load(id)
-  if not t then t = blank(r[6], r[7]) end
-  if v == t[VERSION] and r[8] > t[EPOCH] then
-    redis.call('ZREM', O, note(id, t))
-    t[OWNER], t[EPOCH] = me, r[8]
-  elseif v > t[VERSION] then
-    t[STATUS], t[VERSION], t[UPDATED], t[OWNER], t[EPOCH] = status, v, at, me, r[8]
-  elseif not (status == 'a' and t[CREATED] == 0) then
+  if not t then
+    t = blank(r[6], r[7])
+    early_money(id, t)
+  end
+  local newer = v > t[VERSION]
+  if v == t[VERSION] then
+    local same = status == t[STATUS]
+    newer = epoch > t[EPOCH] or epoch == t[EPOCH] and not same and (HOLDS[status] or 0) > (HOLDS[t[STATUS]] or 0)
+    if newer or same and epoch == t[EPOCH] and t[OWNER] == me then clear_note(id, t) end
+  end
+  if newer then
+    t[STATUS], t[VERSION], t[UPDATED], t[OWNER], t[EPOCH] = status, v, at, me, epoch
+    if status == 'p' then t[PAYMENT_ID] = r[11] end
+    if RELEASED[status] then t[REASON] = r[12] end
+  end
+  -- What `created` brought belongs to every later version as well.
+  if status == 'a' and (newer or v < t[VERSION] and t[PAY_BY] == 0) then
+    t[ORDER_ID], t[PAY_BY], t[CREATED] = r[9], r[10], at
+  elseif not newer then
     return
   end
-  if status == 'a' then t[ORDER_ID], t[PAY_BY], t[CREATED] = r[9], r[10], at end
-  if status == 'p' then t[PAYMENT_ID] = r[11] end
-  if RELEASED[status] then t[REASON] = r[12] end
   store(id, before, t)
 end
 
 local function late_money(r)
-  local before, t = load(r[2])
-  if not t then return end -- its order is in the same log or in another: the money is told of by the log itself
-  for _, known in ipairs(t[REFUNDS]) do
-    if known == r[3] then return end
+  local id = r[2]
+  local packed = redis.call('HGET', T, id)
+  if packed and packed ~= 'x' then
+    local t = cmsgpack.unpack(packed)
+    remember(t, r[3])
+    redis.call('HSET', T, id, cmsgpack.pack(t))
+    return
   end
-  if #t[REFUNDS] == 8 then table.remove(t[REFUNDS], 1) end
-  table.insert(t[REFUNDS], r[3])
-  t[REFUNDS_EVER] = t[REFUNDS_EVER] + 1
-  store(r[2], before, t)
+  local early = redis.call('HGET', S, 'f' .. id)
+  local waiting = blank('', 0)
+  waiting[REFUNDS] = early and cmsgpack.unpack(early) or {}
+  remember(waiting, r[3])
+  redis.call('HSET', S, 'f' .. id, cmsgpack.pack(waiting[REFUNDS]))
 end
 
 for i = 3, #ARGV do
@@ -117,7 +162,11 @@ for i = 3, #ARGV do
   elseif kind == 'F' then
     late_money(r)
   elseif kind == 'R' then
-    if redis.call('HSETNX', R, r[2], r[3]) == 1 then res = res + r[3] end
+    if redis.call('HSETNX', R, r[2], r[3]) == 1 then
+      res = res + r[3]
+    elseif redis.call('ZREM', O, 's0:' .. redis.call('HGET', R, r[2]) .. ':' .. r[2]) == 1 then
+      ret = ret - r[3]
+    end
   elseif kind == 'S' and r[2] > version then
     version = r[2]
     redis.call('HSET', S, 'v', r[2], 'sw', r[3], 'spec', r[4], 'ini', r[5], 'opens', r[6], 'closes', r[7], 'limit', r[8],
@@ -126,5 +175,6 @@ for i = 3, #ARGV do
 end
 if #feed > 0 then redis.call('RPUSH', W, table.concat(feed)) end
 local ini = tonumber(redis.call('HGET', S, 'ini'))
-redis.call('HSET', S, 'res', res, 'live', live, 'sold', sold, 'back', back, 'av', ini + res - live - sold - tonumber(m[8]))
+redis.call('HSET', S, 'res', res, 'live', live, 'sold', sold, 'back', back, 'ret', ret,
+  'av', ini + res - live - sold - ret)
 return 'ok'

@@ -2,7 +2,7 @@
 --
 -- keys   s t b o d w r
 -- args   sale, restock id, units, most restock ids, most units
--- reply  {'done', note} · {'repeat', whether its note still stands} · {'mismatch', units then} · {'full'} · {'units'} too many ·
+-- reply  {'done', note} · {'repeat', whether its note still stands} · {'mismatch', units then} · {'full'} · {'units'} too many · {'zero'} ·
 --        {'paused'} · {'nosale'}
 local id, units = ARGV[2], tonumber(ARGV[3])
 local m = redis.call('HMGET', S, 'ini', 'res', 'ret', 'paused')
@@ -11,14 +11,11 @@ if m[4] ~= '' then return { 'paused' } end
 local before = redis.call('HGET', R, id)
 if before then
   if before ~= ARGV[3] then return { 'mismatch', before } end
-  local waits = 0
-  for epoch = 0, 9 do
-    if redis.call('ZSCORE', O, 's' .. epoch .. ':' .. before .. ':' .. id) then waits = 1 end
-  end
-  return { 'repeat', waits }
+  return { 'repeat', redis.call('ZSCORE', O, 's0:' .. before .. ':' .. id) and 1 or 0 }
 end
 if units == 0 then return { 'zero' } end
-if tonumber(m[1]) + tonumber(m[2]) + units > tonumber(ARGV[5]) then return { 'units' } end
+-- In this order: a sum above 2^53 is not exact.
+if units > tonumber(ARGV[5]) - tonumber(m[1]) - tonumber(m[2]) then return { 'units' } end
 if redis.call('HLEN', R) >= tonumber(ARGV[4]) then return { 'full' } end
 local name = 's0:' .. ARGV[3] .. ':' .. id
 redis.call('HSET', R, id, ARGV[3])

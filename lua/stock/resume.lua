@@ -5,7 +5,8 @@
 --        it knows of
 -- reply  {'resumed', generation} · {'waiting', missing gateway …} · {'over'} nothing to do, or another recovery · {'nosale'} no log
 --        held the sale itself
--- keeps  the generation is above every one that a gateway has seen, also when Redis forgot; the members known to anybody who re-applied must all have done so, or be excused by an operator (excuse.lua)
+-- keeps  the generation is above every one that a gateway has seen, also when Redis forgot; the members known to anybody who
+--        re-applied must all have done so, or be excused by an operator (excuse.lua)
 local channel, sale, lineage, me = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local A, M = KEYS[9], KEYS[10]
 local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'gen', 'av')
@@ -20,7 +21,7 @@ redis.call('HSET', S, 'gen', gen)
 local missing = redis.call('SDIFF', M, A)
 if #missing > 0 or redis.call('SCARD', A) == 0 then return { 'waiting', unpack(missing) } end
 if tonumber(m[3]) == 0 then return { 'nosale' } end
-gen = gen + 1
+gen = math.max(gen + 1, clock())
 redis.call('HSET', S, 'paused', '', 'rec', '', 'lin', lineage, 'gen', gen)
 redis.call('HINCRBY', S, 'v', 1)
 redis.call('HINCRBY', S, 'ep', 1)

@@ -4,7 +4,7 @@
 -- args   generation, gateway, claim after (ms), most notes, due before (ms, the gateway's clock), most due
 -- reply  {status, {{note, packed ticket or ''} …}, {{ticket, status} …}}; status as in batch.lua. Each note is the
 --        gateway's now: append its record, then clear it.
--- keeps  ages go by Redis's time; a claim renames the note, and with the ticket's newest record the ticket changes hands
+-- keeps  ages go by Redis's time; a claim renames a step's note, and with the ticket's newest record the ticket changes hands
 local me = ARGV[2]
 local why = refused(ARGV[1])
 if why then return { why } end
@@ -12,18 +12,13 @@ local now = clock()
 local claimed = {}
 local old = redis.call('ZRANGEBYSCORE', O, '-inf', now - tonumber(ARGV[3]), 'LIMIT', 0, tonumber(ARGV[4]))
 for _, name in ipairs(old) do
-  local kind, renamed, packed = string.sub(name, 1, 1), nil, ''
-  if kind == 's' then
-    local epoch, rest = string.match(name, '^s(%d+)(:.*)$')
-    renamed = 's' .. (tonumber(epoch) + 1) .. rest
-  else
-    local id = string.sub(name, 2, 27)
+  local kind, id, renamed, packed = string.sub(name, 1, 1), string.sub(name, 2, 27), name, ''
+  if kind ~= 's' then packed = redis.call('HGET', T, id) end
+  if kind ~= 's' and kind ~= 'm' then
     local version, epoch, rest = string.match(name, '^.[^:]+:(%d+):(%d+)(.*)$')
-    packed = redis.call('HGET', T, id)
     local t = cmsgpack.unpack(packed)
-    local newest = kind ~= 'm' and tonumber(version) == t[VERSION]
     epoch = tonumber(epoch) + 1
-    if newest then
+    if tonumber(version) == t[VERSION] then
       t[OWNER], t[EPOCH] = me, epoch
       packed = cmsgpack.pack(t)
       redis.call('HSET', T, id, packed)
@@ -39,6 +34,6 @@ local overdue = redis.call('ZRANGEBYSCORE', D, '-inf', '(' .. ARGV[5], 'LIMIT', 
 for i, id in ipairs(overdue) do due[i] = { id, cmsgpack.unpack(redis.call('HGET', T, id))[STATUS] } end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', X, '-inf', now - 3600000, 'LIMIT', 0, 100)) do
   redis.call('ZREM', X, id)
-  redis.call('HDEL', T, id)
+  if redis.call('HGET', T, id) == 'x' then redis.call('HDEL', T, id) end
 end
 return { 'ok', claimed, due }

@@ -19,9 +19,10 @@ local m = redis.call('HMGET', S, 'live', 'ret', 'sold', 'back', 'paywin')
 local live, ret, sold, back, pay_window = tonumber(m[1]), tonumber(m[2]), tonumber(m[3]), tonumber(m[4]), tonumber(m[5])
 local moved, at = false, clock()
 
-local function contains(list, value)
-  for _, v in ipairs(list) do
-    if v == value then return true end
+-- Which late money of a ticket a payment was, counted from its first.
+local function refund(t, payment)
+  for i, known in ipairs(t[REFUNDS]) do
+    if known == payment then return t[REFUNDS_EVER] - #t[REFUNDS] + i end
   end
 end
 
@@ -39,7 +40,8 @@ local function step(id, verb, datum)
   local t = cmsgpack.unpack(packed)
   local status, to, reason = t[STATUS], TO[verb], OWN_REASON[verb] or datum
   local function as_it_stands(code) return { code, pending(id, t), packed } end
-  if verb == 'paid' and contains(t[REFUNDS], datum) then return as_it_stands(5) end
+  local nth = verb == 'paid' and refund(t, datum)
+  if nth then return { 5, math.max(pending(id, t), money_pending(id, nth)), packed } end
   if verb == 'drop' and status == 'q' and now < t[DEADLINE] then return as_it_stands(6) end
   if verb == 'expire' and status == 'a' and now < t[PAY_BY] then return as_it_stands(6) end
   if status ~= FROM[verb] then

@@ -10,6 +10,8 @@ use std::sync::Arc;
 /// Units one sale may ever have: far from any overflow of the counters.
 pub(crate) const UNITS_MAX: u64 = 1 << 53;
 const SALE_ID_MAX: usize = 64;
+/// Added to any time of day, it is still a number that Lua holds exactly.
+const PAY_WINDOW_MAX_MS: u64 = 1 << 52;
 /// Items one sale may have had: tickets name theirs in 16 bits.
 const ITEMS_MAX: usize = u16::MAX as usize;
 
@@ -36,8 +38,8 @@ pub(crate) fn check_spec(spec: &SaleSpec) -> Result<(), SaleError> {
     if spec.order_deadline_ms == 0 || spec.order_deadline_ms > u64::from(u32::MAX) {
         return invalid("order_deadline_ms must be between 1 and 4294967295 (49 days)");
     }
-    if spec.pay_window_ms == 0 {
-        return invalid("pay_window_ms must be at least 1");
+    if spec.pay_window_ms == 0 || spec.pay_window_ms > PAY_WINDOW_MAX_MS {
+        return invalid("pay_window_ms must be between 1 and 4503599627370496 (142,000 years)");
     }
     if let (Some(opens_at_ms), Some(closes_at_ms)) = (spec.opens_at_ms, spec.closes_at_ms)
         && closes_at_ms <= opens_at_ms

@@ -57,7 +57,8 @@ impl Ops {
         told("read", &value, ids)
     }
 
-    /// Resolves reservations whose call was not answered: definite, and it stays so.
+    /// Resolves reservations whose call was not answered: definite, and it stays so. A paused sale resolves nothing:
+    /// a log may still bring the reservation in.
     pub async fn resolve(
         &self,
         keys: &SaleKeys,
@@ -67,6 +68,11 @@ impl Ops {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
         let value = self.run_replicated(&RESOLVE, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
+        if let Ok(first) = Reply::new("resolve", &value).list()?.next()
+            && first.bytes().is_ok()
+        {
+            super::status(first)?;
+        }
         told("resolve", &value, ids)
     }
 

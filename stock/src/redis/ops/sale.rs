@@ -144,8 +144,8 @@ impl Ops {
         }
         let mut card = Cmd::new();
         card.arg("SCARD").arg(&self.fleet.sales);
-        let known = self.link.command(&self.fleet.sales, None, &card).await?;
-        if Reply::new("SCARD", &known).count()? >= SALES_MAX {
+        let names = self.link.command(&self.fleet.sales, None, &card).await?;
+        if Reply::new("SCARD", &names).count()? >= SALES_MAX && self.look(keys).await?.is_none() {
             return Ok(Err(SaleError::Full { what: "sales", limit: SALES_MAX }));
         }
         // The name first: a name without a sale is looked at and passed over, a sale without a name would not be found.
