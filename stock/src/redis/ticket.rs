@@ -86,10 +86,6 @@ fn from_hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-fn some(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
-}
-
 impl PackedTicket {
     /// As a reservation of this gateway that wins would be stored.
     pub fn queued(r: &Reserve<'_>, spec: &SaleSpec, owner: &str) -> Self {
@@ -157,7 +153,10 @@ impl PackedTicket {
 
     /// As told to the outside; `lsn` as the caller knows it.
     pub fn view(&self, ticket: TicketId, sale: &SaleId, lsn: Lsn) -> TicketView {
-        let text = |text: &str| some(text).map(Arc::from);
+        // By where it stands, not by what it says: an empty reason is a reason.
+        let when = |brought: bool, text: &str| brought.then(|| Arc::from(text));
+        let created = self.pay_by_ms > 0;
+        let paid = self.status == TicketStatus::Paid;
         TicketView {
             ticket,
             sale: sale.clone(),
@@ -169,10 +168,10 @@ impl PackedTicket {
             won_at_ms: self.won_at_ms,
             deadline_ms: self.deadline_ms,
             updated_at_ms: self.updated_at_ms,
-            order_id: text(&self.order_id),
-            pay_by_ms: (self.pay_by_ms > 0).then_some(self.pay_by_ms),
-            payment_id: text(&self.payment_id),
-            reason: text(&self.reason),
+            order_id: when(created, &self.order_id),
+            pay_by_ms: created.then_some(self.pay_by_ms),
+            payment_id: when(paid, &self.payment_id),
+            reason: when(self.status.is_terminal() && !paid, &self.reason),
             lsn,
         }
     }
@@ -205,6 +204,7 @@ impl PackedTicket {
         } else {
             (self.status, self.updated_at_ms)
         };
+        let paid = to == TicketStatus::Paid;
         let from = if version == 2 { TicketStatus::Queued } else { TicketStatus::AwaitingPayment };
         Some(TransitionRecord {
             ticket,
@@ -215,10 +215,10 @@ impl PackedTicket {
             from,
             to,
             at_ms,
-            order_id: if created { some(&self.order_id) } else { None },
+            order_id: created.then_some(self.order_id.as_str()),
             pay_by_ms: created.then_some(self.pay_by_ms),
-            payment_id: if to == TicketStatus::Paid { some(&self.payment_id) } else { None },
-            reason: if created { None } else { some(&self.reason) },
+            payment_id: paid.then_some(self.payment_id.as_str()),
+            reason: (!created && !paid).then_some(self.reason.as_str()),
             refund_required: false,
         })
     }
