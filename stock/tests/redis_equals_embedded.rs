@@ -157,8 +157,8 @@ struct World<'s> {
     late: Vec<Late>,
     tombstones: HashSet<TicketId>,
     epoch_offset: u64,
-    /// A copy of the sale in Redis: records of the journal by then, and notes.
-    copy: Option<u64>,
+    /// A copy of the sale in Redis: records of the journal by then, and tombstones.
+    copy: Option<(u64, HashSet<TicketId>)>,
     restocks: usize,
     reordered: bool,
     tally: Tally,
@@ -738,7 +738,7 @@ impl<'s> World<'s> {
             self.server.command(&["DEL", &format!("{name}:copy")]);
             self.server.command(&["COPY", &name, &format!("{name}:copy")]);
         }
-        self.copy = Some(self.journal.end().0);
+        self.copy = Some((self.journal.end().0, self.tombstones.clone()));
     }
 
     /// Redis loses everything, or goes back to the copy, and is made whole from the logs of those that are left.
@@ -746,7 +746,7 @@ impl<'s> World<'s> {
         for gateway in &mut self.gateways {
             if self.dice.one_in(3) { gateway.crash() } else { gateway.append(usize::MAX) }
         }
-        let back_to = self.copy.filter(|_| self.dice.one_in(2)).unwrap_or(0);
+        let (back_to, tombstones) = self.copy.clone().filter(|_| self.dice.one_in(2)).unwrap_or_default();
         if !self.close_gaps(back_to).await {
             self.tally.skipped += 1;
             return;
@@ -778,13 +778,14 @@ impl<'s> World<'s> {
         if back_to > 0 {
             self.server.command(&["HSET", &self.names()[0], "lin", "another server"]);
         }
-        self.bring_in().await;
+        self.bring_in(before).await;
         self.meta = self.gateways[0].ops.look(&self.keys).await.unwrap().unwrap();
         assert!(self.meta.epoch > before, "a generation that is newer than all before");
         (self.ledger, self.journal, self.records) = (ledger, journal, whats);
         self.settled = self.journal.end().0;
         self.notes.clear();
-        self.tombstones.clear();
+        self.tombstones = tombstones;
+        self.tombstones.retain(|id| self.ledger.ticket(*id).is_none());
         self.copy = None;
         self.reordered = true;
         self.drain().await;
@@ -844,7 +845,7 @@ impl<'s> World<'s> {
     }
 
     /// Every gateway brings in its log, some twice, in pieces and in any order.
-    async fn bring_in(&mut self) {
+    async fn bring_in(&mut self, before: Epoch) {
         let lineage = self.gateways[0].ops.lineage(&self.keys).await.unwrap();
         let fence = Fence { lineage: lineage.clone(), generation: 0, version: 0 };
         assert!(self.gateways[0].ops.pause(&self.keys, &lineage).await.unwrap());
@@ -876,7 +877,11 @@ impl<'s> World<'s> {
             if self.dice.one_in(2) {
                 self.excuse(&mut excused).await;
             }
-            let resumed = self.gateways[g].ops.resume(&self.keys, &lineage, true, &members).await.unwrap();
+            let resumed = self.gateways[g]
+                .ops
+                .resume(&self.keys, &lineage, true, before.generation, &members)
+                .await
+                .unwrap();
             let missing: BTreeSet<String> =
                 members.iter().filter(|m| !done.contains(*m) && !excused.contains(*m)).cloned().collect();
             match resumed {
@@ -891,7 +896,11 @@ impl<'s> World<'s> {
         }
         if self.gone.iter().any(|gone| !excused.contains(gone)) {
             self.excuse(&mut excused).await;
-            let resumed = self.gateways[0].ops.resume(&self.keys, &lineage, true, &[]).await.unwrap();
+            let resumed = self.gateways[0]
+                .ops
+                .resume(&self.keys, &lineage, true, before.generation, &[])
+                .await
+                .unwrap();
             assert!(matches!(resumed, Resumed::Resumed { .. }), "{resumed:?}");
         }
         assert!(!self.gateways[0].ops.pause(&self.keys, &lineage).await.unwrap(), "whole");

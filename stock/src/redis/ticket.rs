@@ -39,6 +39,7 @@ pub struct PackedTicket {
     pub refunds_ever: u32,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn write_status<S: Serializer>(status: &TicketStatus, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(letter(*status))
 }

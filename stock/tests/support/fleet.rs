@@ -250,7 +250,7 @@ impl Gateway {
         let fence = Fence { lineage, generation: 0, version: 0 };
         self.ops.pause(keys, &fence.lineage).await.unwrap();
         self.reapply(keys, &fence, &self.log).await;
-        self.ops.resume(keys, &fence.lineage, true, members).await.unwrap()
+        self.ops.resume(keys, &fence.lineage, true, 0, members).await.unwrap()
     }
 
     pub async fn fence(&self, keys: &SaleKeys) -> Fence {

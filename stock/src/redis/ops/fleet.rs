@@ -10,7 +10,7 @@ static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new("heartbeat", include_str!("../../../../lua/stock/heartbeat.lua")));
 
 /// A gateway without a heartbeat for so long is no longer listed; its membership stays.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
 /// A gateway that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
