@@ -4,6 +4,8 @@
 //! artifacts.rs   builds the binaries under test, once per run
 //! settings.rs    a gateway's configuration file
 //! server.rs      the real binary as a child process: ready, SIGKILL, SIGTERM, restart
+//! fleet.rs       several gateways that sell one stock in a Redis
+//! hold_proxy.rs  holds back what Redis answers, at a moment of the test's choosing
 //! in_process.rs  a gateway in this process over a disk that can be made to fail
 //! http.rs        requests and answers, event streams
 //! shop.rs        sales, orders, transitions and audits in a word each
@@ -18,6 +20,8 @@
 
 mod artifacts;
 mod crowd;
+mod fleet;
+mod hold_proxy;
 mod http;
 mod in_process;
 mod patience;
@@ -29,6 +33,8 @@ mod shop;
 pub use self::http::{Event, EventStream, Http, Reply, raw_exchange};
 pub use artifacts::{gateway_binary, order_worker_binary, workspace_dir};
 pub use crowd::{Crowd, Told};
+pub use fleet::{DEAD_AFTER, Fleet, FleetSettings};
+pub use hold_proxy::HoldProxy;
 pub use in_process::InProcess;
 pub use patience::{BOUND, eventually, eventually_within, within};
 pub use ports::free_ports;

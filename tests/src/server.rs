@@ -44,6 +44,13 @@ impl Server {
         server
     }
 
+    /// Starts with these settings, without waiting: for a start that is expected to take long, or to fail.
+    pub fn launch_with(settings: Settings) -> Self {
+        let shop = Shop::new(Http::new(&settings.public_url()), Http::new(&settings.inner_url()));
+        let (child, stderr) = launch(&settings);
+        Self { settings, shop, child, stderr }
+    }
+
     /// `kill -9`; the process is gone when this returns.
     pub async fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -53,6 +60,21 @@ impl Server {
     /// SIGTERM, and does not wait.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// SIGSTOP: the process neither answers nor ends until [`Server::resume`].
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
+    /// The gateway's id in the fleet.
+    pub fn gateway_id(&self) -> String {
+        std::fs::read_to_string(self.settings.data_dir().join("gateway.id")).unwrap().trim().to_owned()
     }
 
     /// Waits until the process has ended.
@@ -89,7 +111,8 @@ impl Server {
         self.child.id()
     }
 
-    async fn until_ready(&mut self) {
+    /// Waits until it can sell; panics when it ends before.
+    pub async fn until_ready(&mut self) {
         let (child, stderr, inner) = (Mutex::new(&mut self.child), &self.stderr, &self.shop.inner);
         eventually("the gateway is ready", || async {
             if let Some(status) = child.lock().try_wait().unwrap() {

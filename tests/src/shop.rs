@@ -55,6 +55,36 @@ impl Shop {
         self.inner.post(&format!("/v1/sales/{sale}/close"), &[], &json!({})).await.expect(200);
     }
 
+    /// Waits until the sale is in that state, as buyers see it.
+    pub async fn until_state(&self, sale: &str, state: &str) {
+        eventually(&format!("{sale} is {state}"), || async {
+            let reply = self.public.get(&format!("/v1/sales/{sale}"), &[]).await;
+            (reply.status == 200 && reply.str("state") == state).then_some(())
+        })
+        .await;
+    }
+
+    /// The buyer's tickets, oldest first; `None` when they cannot be told now.
+    pub async fn tickets_of(&self, sale: &str, buyer: &str) -> Option<Vec<Value>> {
+        let reply = self.public.get(&format!("/v1/sales/{sale}/tickets"), &[("x-user-id", buyer)]).await;
+        (reply.status == 200).then(|| reply.json["tickets"].as_array().unwrap().clone())
+    }
+
+    /// Waits until an order is answered 202: what was 503 or not answered is repeated with the same key.
+    pub async fn insist(&self, sale: &str, buyer: &str, key: &str) -> String {
+        eventually(&format!("{buyer} is answered"), || async {
+            let headers = [("x-user-id", buyer), ("idempotency-key", key)];
+            let path = format!("/v1/sales/{sale}/orders");
+            let reply = self.public.try_send("POST", &path, &headers, b"").await.ok()?;
+            if reply.status == 202 {
+                return Some(reply.str("ticket").to_owned());
+            }
+            assert_eq!(reply.status, 503, "{}", reply.text);
+            None
+        })
+        .await
+    }
+
     /// One unit under an idempotency key.
     pub async fn order(&self, sale: &str, buyer: &str, key: &str) -> Reply {
         let headers = [("x-user-id", buyer), ("idempotency-key", key)];
