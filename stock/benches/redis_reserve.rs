@@ -295,7 +295,7 @@ async fn memory(server: &Server, connection: &MultiplexedConnection, tickets: u6
     let (each, all) = ((after - before) / tickets as f64, (after - before) / f64::from(1 << 20));
     println!("{tickets} live tickets: {all:.0} MiB in Redis, {each:.0} bytes each");
     println!(
-        "(one unit a buyer, buyer ids of about 12 bytes, idempotency keys, no attributes; longer ids add their length three times)"
+        "(one unit a buyer, buyer ids of about 12 bytes, idempotency keys, no attributes; longer ids count twice)"
     );
 }
 
