@@ -3,7 +3,7 @@
 mod redis_link_support;
 
 use redis::Value;
-use redis_link_support::{KEY, after_check, count, link, unavailable, until_reply};
+use redis_link_support::{KEY, after_check, count, link, patient, unavailable, until_reply};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ async fn nodes_of_a_cluster_are_checked_one_by_one() {
     for (proxy, node) in proxies.iter().zip(cluster.nodes()) {
         proxy.swap(node.port());
     }
-    let link = link(cluster.options());
+    let link = link(patient(cluster.options()));
     let slot = cluster.slot(KEY);
     let from = cluster.first_owner(KEY);
     let to = (from + 1) % 3;

@@ -13,13 +13,13 @@ use tidegate_stock::testing::redis::{RedisServer, Setup, TlsFiles};
 
 /// An authority, and a certificate of it for 127.0.0.1.
 fn certificates(folder: &Path) -> TlsFiles {
-    let script = r#"
+    let script = r"
         set -e
         openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tidegate-test
         openssl req -newkey rsa:2048 -nodes -keyout node.key -out node.csr -subj /CN=node
         printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' > ext
         openssl x509 -req -in node.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out node.pem -days 2 -extfile ext
-    "#;
+    ";
     let made = Command::new("sh").args(["-c", script]).current_dir(folder).output().expect("sh");
     assert!(made.status.success(), "{}; install openssl", String::from_utf8_lossy(&made.stderr));
     TlsFiles {

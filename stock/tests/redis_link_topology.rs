@@ -3,7 +3,7 @@
 mod redis_link_support;
 
 use redis::Value;
-use redis_link_support::{COUNT, KEY, count, link, unavailable, until_reply};
+use redis_link_support::{COUNT, KEY, count, link, patient, unavailable, until_reply};
 use std::time::Duration;
 use tidegate_stock::redis::link::CallError;
 use tidegate_stock::redis::{Address, RedisOptions, Topology};
@@ -14,7 +14,7 @@ async fn sentinels_lead_to_the_new_master_which_is_another_lineage() {
     let mut master = RedisServer::start();
     let replica = master.replica();
     let sentinels = Sentinels::start(&master, 3, 1);
-    let link = link(sentinels.options());
+    let link = link(patient(sentinels.options()));
     let lineage = link.lineage(KEY).await.unwrap();
     assert_eq!(count(&link, Some(&lineage)).await, Ok(Value::Int(1)));
     master.kill();
@@ -34,7 +34,7 @@ async fn a_switchover_leaves_the_old_master() {
     let master = RedisServer::start();
     let replica = master.replica();
     let sentinels = Sentinels::start(&master, 1, 1);
-    let link = link(sentinels.options());
+    let link = link(patient(sentinels.options()));
     let lineage = link.lineage(KEY).await.unwrap();
     count(&link, Some(&lineage)).await.unwrap();
     sentinels.failover();
@@ -72,7 +72,7 @@ async fn a_sentinel_that_is_down_is_passed_over_and_an_unknown_name_is_told() {
 #[tokio::test]
 async fn a_cluster_is_called_at_the_owner_of_each_key() {
     let cluster = Cluster::start();
-    let link = link(cluster.options());
+    let link = link(patient(cluster.options()));
     for n in 0..20 {
         let key = format!("tidegate:{{{n}}}:n");
         assert_eq!(link.script(&COUNT, None, &[&key], &[b"1"]).await, Ok(Value::Int(1)), "{key}");
@@ -87,7 +87,7 @@ async fn a_cluster_is_called_at_the_owner_of_each_key() {
 #[tokio::test]
 async fn a_slot_that_moves_is_followed_each_call_once() {
     let cluster = Cluster::start();
-    let link = link(cluster.options());
+    let link = link(patient(cluster.options()));
     let (slot, from) = (cluster.slot(KEY), cluster.first_owner(KEY));
     let to = (from + 1) % 3;
     assert_eq!(count(&link, None).await, Ok(Value::Int(1)));
@@ -106,20 +106,27 @@ async fn a_slot_that_moves_is_followed_each_call_once() {
 #[tokio::test]
 async fn keys_between_two_nodes_are_refused_within_the_time_of_a_call() {
     let cluster = Cluster::start();
-    let link = link(cluster.options());
+    let link = link(patient(cluster.options()));
     let (slot, from) = (cluster.slot(KEY), cluster.first_owner(KEY));
     let to = (from + 1) % 3;
     assert_eq!(count(&link, None).await, Ok(Value::Int(1)));
     cluster.begin_move(slot, from, to);
-    let both = link.script(&COUNT, None, &[KEY, "tidegate:{a}:other"], &[b"1"]).await;
+    let keys = [KEY, "tidegate:{a}:other"];
+    let both = link.script(&COUNT, None, &keys, &[b"1"]).await;
     assert!(matches!(&both, Err(CallError::Refused(t)) if t.contains("TRYAGAIN")), "{both:?}");
     assert_eq!(count(&link, None).await, Ok(Value::Int(2)));
+    // The move ends while the call waits.
+    let (both, ()) = tokio::join!(link.script(&COUNT, None, &keys, &[b"1"]), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        cluster.move_slot(slot, from, to);
+    });
+    assert_eq!(both, Ok(Value::Int(3)));
 }
 
 #[tokio::test]
 async fn a_cluster_node_that_dies_is_unavailable_and_the_others_go_on() {
     let mut cluster = Cluster::start();
-    let link = link(cluster.options());
+    let link = link(patient(cluster.options()));
     let dead = cluster.first_owner(KEY);
     let other =
         (0..50).map(|n| format!("tidegate:{{{n}}}:n")).find(|key| cluster.first_owner(key) != dead).unwrap();
