@@ -1,0 +1,661 @@
+//! Failures seen in real flash-sale systems (see ARCHITECTURE.md), and what an adversary tried on the scripts, on the
+//! ledger in Redis. The embedded ledger's are in `failure_modes.rs`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/fleet.rs"]
+mod fleet;
+mod support;
+
+use fleet::Gateway;
+use std::collections::BTreeSet;
+use support::{fresh_id, spec};
+use testing::redis::RedisServer;
+use tidegate_stock::redis::link::CallError;
+use tidegate_stock::redis::ops::{Delivers, Moved, ReserveCall, Reserved, Restocked, Resumed, SaleMeta};
+use tidegate_stock::redis::{Fence, Lineage, OpError, SaleKeys};
+use tidegate_stock::*;
+
+const SALE: &str = "sale";
+
+struct Shop {
+    server: RedisServer,
+    a: Gateway,
+    b: Gateway,
+    keys: SaleKeys,
+    fence: Fence,
+    spec: SaleSpec,
+}
+
+fn order(buyer: &str) -> Reserve<'_> {
+    Reserve { sale: SALE, ..support::order(buyer, None) }
+}
+
+impl Shop {
+    async fn open(spec: SaleSpec) -> Shop {
+        let server = RedisServer::start();
+        let (mut a, b) = (Gateway::new(&server, "a"), Gateway::new(&server, "b"));
+        let keys = a.ops.keys(SALE);
+        let fence = a.put(&keys, &spec).await;
+        Shop { server, a, b, keys, fence, spec }
+    }
+
+    async fn reserve(&mut self, r: &Reserve<'_>) -> Reserved {
+        let reply = self.a.reserve(&self.keys, &self.fence, &self.spec, &[*r], &[], false).await.unwrap();
+        reply.answers.into_iter().next().unwrap()
+    }
+
+    async fn win(&mut self, buyer: &str) -> TicketId {
+        let r = order(buyer);
+        assert_eq!(self.reserve(&r).await, Reserved::Won, "{buyer}");
+        r.ticket
+    }
+
+    async fn step(&mut self, id: TicketId, transition: Transition<'_>, now_ms: u64) -> Moved {
+        let moves = [(id, transition)];
+        self.a.transition(&self.keys, &self.fence, now_ms, &moves, false).await.unwrap().remove(0)
+    }
+
+    async fn done(&mut self, id: TicketId, transition: Transition<'_>, now_ms: u64) {
+        let moved = self.step(id, transition, now_ms).await;
+        assert!(matches!(moved, Moved::Done { .. }), "{transition:?}: {moved:?}");
+    }
+
+    async fn look(&self) -> SaleMeta {
+        self.a.ops.look(&self.keys).await.unwrap().unwrap()
+    }
+
+    async fn available(&self) -> u64 {
+        let audit = self.a.ops.audit(&self.keys).await.unwrap().unwrap();
+        assert!(audit.holds, "{audit:#?}");
+        audit.stock.available
+    }
+
+    async fn settle(&mut self) {
+        self.a.settle(&self.keys, &self.fence).await;
+    }
+
+    /// As a server would that took over with this data: nobody has noticed yet.
+    async fn under_another_lineage(&self) {
+        self.server.command(&["HSET", self.keys.meta(), "lin", "the server before"]);
+        assert!(self.a.ops.pause(&self.keys, &self.fence.lineage).await.unwrap());
+    }
+
+    async fn goes_on(&mut self) {
+        self.fence = self.a.fence(&self.keys).await;
+    }
+
+    /// Both bring in their logs.
+    async fn recover(&mut self) {
+        let members = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(self.b.recover(&self.keys, &members).await, Resumed::Waiting(vec!["a".to_owned()]));
+        assert!(matches!(self.a.recover(&self.keys, &members).await, Resumed::Resumed { .. }));
+        self.goes_on().await;
+    }
+}
+
+#[tokio::test]
+async fn fm01_a_duplicate_buyer_takes_no_unit() {
+    let mut shop = Shop::open(spec(2)).await;
+    let first = shop.win("ann").await;
+    let answer = shop.reserve(&order("ann")).await;
+    assert_eq!(answer, Reserved::LimitReached { pending: true, tickets: vec![first] });
+    // In one call too.
+    let (one, two) = (order("bob"), order("bob"));
+    let reply = shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &[one, two], &[], false).await.unwrap();
+    assert_eq!(reply.answers[0], Reserved::Won);
+    assert!(matches!(reply.answers[1], Reserved::LimitReached { .. }));
+    assert_eq!(shop.available().await, 0);
+}
+
+#[tokio::test]
+async fn fm02_nothing_goes_below_zero_and_a_returned_unit_is_sold() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    for buyer in ["b", "c", "d", "e"] {
+        assert_eq!(shop.reserve(&order(buyer)).await, Reserved::SoldOut);
+    }
+    shop.done(ticket, Transition::Rejected { reason: "no" }, 200).await;
+    assert_eq!(shop.reserve(&order("b")).await, Reserved::SoldOut, "not before its record is durable");
+    shop.settle().await;
+    assert_eq!(shop.available().await, 1);
+    shop.win("b").await;
+}
+
+#[tokio::test]
+async fn fm03_a_gateway_dies_between_the_decrement_and_its_log_and_the_winner_is_kept() {
+    let mut shop = Shop::open(spec(2)).await;
+    let ticket = shop.win("ann").await;
+    shop.a.crash();
+    let claimed = shop.b.claim_all(&shop.keys, &shop.fence, 200).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    assert!(matches!(shop.b.log[0].record, testing::OwnedRecord::Order { ticket: t, .. } if t == ticket));
+    let yes = shop.b.ops.validate(&shop.keys, &shop.fence.lineage, &[(ticket, 1)]).await.unwrap();
+    assert_eq!(yes, [Delivers::Yes]);
+    assert_eq!(shop.available().await, 1);
+    // And the log alone brings it back.
+    shop.server.command(&["FLUSHALL"]);
+    shop.recover().await;
+    assert_eq!(shop.available().await, 1);
+    assert!(shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn fm04_a_reservation_of_unknown_outcome_is_resolved_by_its_id() {
+    let mut shop = Shop::open(spec(2)).await;
+    let ran = order("ann");
+    shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &[ran], &[], true).await.unwrap();
+    let absent = fresh_id();
+    let found = shop.a.ops.resolve(&shop.keys, &shop.fence, &[ran.ticket, absent]).await.unwrap();
+    assert!(found[0].as_ref().is_some_and(|told| told.pending));
+    assert_eq!(found[1], None);
+    assert_eq!(shop.available().await, 1);
+}
+
+#[tokio::test]
+async fn fm08_fm09_returned_and_restocked_units_reopen_and_every_gateway_hears_a_newer_epoch() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    let flagged = shop.look().await.epoch;
+    shop.done(ticket, Transition::Drop, 1_100).await;
+    assert_eq!(shop.look().await.epoch, flagged, "not before its record is durable");
+    shop.settle().await;
+    let reopened = shop.look().await.epoch;
+    assert!(reopened > flagged);
+    shop.win("bob").await;
+    let done = shop.a.restock(&shop.keys, &shop.fence, "r", 3, 0, false).await.unwrap();
+    assert!(matches!(done, Ok(Restocked::Done(_))));
+    assert_eq!(shop.available().await, 0);
+    shop.settle().await;
+    assert_eq!(shop.available().await, 3);
+    assert!(shop.look().await.epoch > reopened);
+}
+
+#[tokio::test]
+async fn fm10_a_late_sold_out_is_older_than_the_reopening_also_over_the_loss_of_everything() {
+    let mut shop = Shop::open(spec(1)).await;
+    for _ in 0..3 {
+        let ticket = shop.win("ann").await;
+        let late = shop.look().await.epoch;
+        shop.done(ticket, Transition::Rejected { reason: "no" }, 200).await;
+        shop.settle().await;
+        assert!(shop.look().await.epoch > late);
+    }
+    let before = shop.look().await.epoch;
+    shop.server.command(&["FLUSHALL"]);
+    // Nobody remembers the generation: these gateways have just started.
+    let stale = shop.fence.clone();
+    shop.recover().await;
+    assert!(shop.look().await.epoch > before, "a flag of before is older");
+    let answer = shop.a.reserve(&shop.keys, &stale, &shop.spec, &[order("late")], &[], false).await;
+    assert!(matches!(answer, Err(OpError::Stale)), "a late script of before finds another generation");
+}
+
+#[tokio::test]
+async fn fm11_two_gateways_never_share_a_unit() {
+    let mut shop = Shop::open(spec(10)).await;
+    let mut wins = 0;
+    for n in 0..20 {
+        let (one, two) = (format!("a{n}"), format!("b{n}"));
+        let (one, two) = ([order(&one)], [order(&two)]);
+        let (left, right) = tokio::join!(
+            shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &one, &[], false),
+            shop.b.reserve(&shop.keys, &shop.fence, &shop.spec, &two, &[], false),
+        );
+        let answers = [left.unwrap().answers.remove(0), right.unwrap().answers.remove(0)];
+        wins += answers.iter().filter(|answer| **answer == Reserved::Won).count();
+    }
+    assert_eq!(wins, 10);
+    assert_eq!(shop.available().await, 0);
+}
+
+#[tokio::test]
+async fn fm12_zero_is_no_nothing() {
+    // Zeros wherever a script could take them for nothing: times, hashes, units left, length of the feed, units paid.
+    let mut shop = Shop::open(SaleSpec { opens_at_ms: Some(0), ..spec(1) }).await;
+    let r = Reserve { now_ms: 0, body_hash: 0, idempotency_key: Some(""), ..order("") };
+    assert_eq!(shop.reserve(&r).await, Reserved::Won, "the first buyer is no duplicate");
+    let again = Reserve { ticket: fresh_id(), ..r };
+    assert!(matches!(shop.reserve(&again).await, Reserved::Repeat { ticket, .. } if ticket == r.ticket));
+    assert_eq!(
+        shop.reserve(&Reserve { ticket: fresh_id(), quantity: 0, idempotency_key: None, ..r }).await,
+        Reserved::BadQuantity
+    );
+    assert_eq!(shop.reserve(&order("0")).await, Reserved::SoldOut, "nor is the next");
+    shop.settle().await;
+    // The order was won at 0; a log that is brought in twice brings it in once.
+    shop.server.command(&["FLUSHALL"]);
+    let members = ["a".to_owned(), "b".to_owned()];
+    shop.a.recover(&shop.keys, &members).await;
+    shop.a.recover(&shop.keys, &members).await;
+    shop.b.recover(&shop.keys, &members).await;
+    shop.goes_on().await;
+    assert_eq!(shop.a.ops.tickets_of(&shop.keys, "", 10).await.unwrap().unwrap().len(), 1);
+    assert_eq!(shop.a.ops.feed(&shop.keys, 0).await.unwrap().0.len(), 1);
+    assert_eq!(shop.available().await, 0);
+}
+
+#[tokio::test]
+async fn fm13_a_restock_counts_once_also_when_its_note_survives_and_its_record_comes_again() {
+    let mut shop = Shop::open(spec(1)).await;
+    shop.win("ann").await;
+    shop.a.restock(&shop.keys, &shop.fence, "r:1", 2, 0, false).await.unwrap().unwrap();
+    shop.a.append(usize::MAX);
+    let late = shop.a.logged.clone();
+    shop.under_another_lineage().await;
+    shop.recover().await;
+    assert_eq!(shop.available().await, 2, "its record is in a log: for sale at once");
+    shop.a.send(&shop.keys, &shop.fence, &[], &late, 0, false).await.unwrap();
+    assert_eq!(shop.available().await, 2, "and its late clearing changes nothing");
+    shop.win("b").await;
+    shop.win("c").await;
+    assert_eq!(shop.reserve(&order("d")).await, Reserved::SoldOut);
+}
+
+#[tokio::test]
+async fn fm15_a_sale_that_is_put_again_keeps_what_was_sold_also_after_redis_was_emptied() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    assert_eq!(shop.b.ops.put_sale(&shop.keys, &shop.spec).await.unwrap(), Ok(SalePut::Unchanged));
+    let changed = SaleSpec { per_buyer_limit: 2, ..shop.spec.clone() };
+    shop.fence = shop.a.put(&shop.keys, &changed).await;
+    shop.spec = changed;
+    assert_eq!(shop.available().await, 2);
+    shop.server.restart_empty();
+    let lineage = loop {
+        // The connection is found broken first; over the next one nothing is sent.
+        match shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &[order("bob")], &[], false).await {
+            Err(OpError::Call(CallError::LineageChanged { now })) => break now,
+            Err(OpError::Call(_)) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_ne!(lineage, shop.fence.lineage);
+    assert!(shop.a.ops.pause(&shop.keys, &lineage).await.unwrap());
+    assert!(matches!(shop.b.ops.put_sale(&shop.keys, &shop.spec).await, Err(OpError::Paused)));
+    shop.recover().await;
+    assert_eq!(shop.available().await, 2, "total minus sold");
+    assert_eq!(shop.look().await.spec.unwrap(), shop.spec);
+}
+
+#[tokio::test]
+async fn fm17_units_of_buyers_who_left_come_back_by_deadline_and_pay_window() {
+    let mut shop = Shop::open(spec(2)).await;
+    let queued = shop.win("never taken up").await;
+    let created = shop.win("never paid").await;
+    shop.done(created, Transition::Created { order_id: "1" }, 200).await;
+    let due = |before| shop.a.ops.sweep(&shop.keys, &shop.fence, before, 10);
+    assert!(due(1_100).await.unwrap().due.is_empty());
+    assert_eq!(due(1_101).await.unwrap().due, [(queued, Proposal::Drop)]);
+    assert_eq!(due(10_000).await.unwrap().due, [(queued, Proposal::Drop), (created, Proposal::Expire)]);
+    assert!(matches!(shop.step(created, Transition::Expire, 5_199).await, Moved::NotDue { .. }));
+    shop.done(queued, Transition::Drop, 10_000).await;
+    shop.done(created, Transition::Expire, 10_000).await;
+    shop.settle().await;
+    assert_eq!(shop.available().await, 2);
+}
+
+#[tokio::test]
+async fn fm19_payment_and_pay_timer_race_and_the_unit_is_in_one_place() {
+    for paid_first in [true, false] {
+        let mut shop = Shop::open(spec(1)).await;
+        let ticket = shop.win("ann").await;
+        shop.done(ticket, Transition::Created { order_id: "1" }, 200).await;
+        let (pay, expire) = (Transition::Paid { payment_id: "p" }, Transition::Expire);
+        let both =
+            if paid_first { [(ticket, pay), (ticket, expire)] } else { [(ticket, expire), (ticket, pay)] };
+        let answers = shop.b.transition(&shop.keys, &shop.fence, 9_000, &both, false).await.unwrap();
+        assert!(matches!(answers[0], Moved::Done { .. }));
+        if paid_first {
+            assert!(matches!(answers[1], Moved::WrongState { refund_required: false, .. }));
+        } else {
+            assert!(matches!(answers[1], Moved::LateMoney { .. }));
+            let again = shop.step(ticket, pay, 9_001).await;
+            let Moved::WrongState { refund_required: true, pending: true, .. } = again else {
+                panic!("{again:?}")
+            };
+        }
+        shop.b.settle(&shop.keys, &shop.fence).await;
+        let stock = shop.look().await.stock;
+        assert_eq!((stock.sold, stock.available), if paid_first { (1, 0) } else { (0, 1) });
+        assert!(shop.a.ops.audit(&shop.keys).await.unwrap().unwrap().holds);
+    }
+}
+
+#[tokio::test]
+async fn fm20_a_server_that_forgot_acknowledged_decrements_sells_nothing_until_the_logs_are_in() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    shop.server.command(&["COPY", shop.keys.meta(), "tidegate:1:{sale}:copy"]);
+    let forgotten = shop.win("bob").await;
+    shop.settle().await;
+    // The replica had not heard of bob.
+    let text = forgotten.to_string();
+    for (command, key, field) in
+        [("HDEL", "t", text.as_str()), ("HDEL", "b", "bob"), ("ZREM", "d", text.as_str())]
+    {
+        shop.server.command(&[command, &format!("tidegate:1:{{sale}}:{key}"), field]);
+    }
+    shop.server.command(&["COPY", "tidegate:1:{sale}:copy", shop.keys.meta(), "REPLACE"]);
+    shop.under_another_lineage().await;
+    let refused = shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &[order("eve")], &[], false).await;
+    assert!(matches!(refused, Err(OpError::Paused)));
+    shop.recover().await;
+    assert_eq!(shop.available().await, 1);
+    assert!(shop.a.ops.read(&shop.keys, &[forgotten]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn fm45_created_on_a_dropped_ticket_is_refused_so_the_worker_closes_its_row() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    shop.done(ticket, Transition::Drop, 1_100).await;
+    let answer = shop.step(ticket, Transition::Created { order_id: "row" }, 1_101).await;
+    let Moved::WrongState { ticket: packed, refund_required: false, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!((packed.status, packed.reason.as_str()), (TicketStatus::Dropped, "order_deadline"));
+    shop.settle().await;
+    assert_eq!(shop.available().await, 1);
+}
+
+#[tokio::test]
+async fn fm46_what_no_log_holds_yet_is_told_as_pending_by_every_answer() {
+    let mut shop = Shop::open(spec(2)).await;
+    let r = Reserve { idempotency_key: Some("k"), ..order("ann") };
+    assert_eq!(shop.reserve(&r).await, Reserved::Won);
+    for durable in [false, true] {
+        let told = shop.a.ops.read(&shop.keys, &[r.ticket]).await.unwrap().remove(0).unwrap();
+        assert_eq!(told.pending, !durable);
+        let Reserved::Repeat { pending, .. } = shop.reserve(&r).await else { panic!() };
+        assert_eq!(pending, !durable);
+        let Reserved::LimitReached { pending, .. } = shop.reserve(&order("ann")).await else { panic!() };
+        assert_eq!(pending, !durable);
+        shop.settle().await;
+    }
+    // Money that came too late: its repeat too, even while others' notes come and go.
+    let late = Transition::Paid { payment_id: "p" };
+    assert!(matches!(shop.step(r.ticket, late, 200).await, Moved::LateMoney { .. }));
+    assert!(matches!(shop.step(r.ticket, late, 200).await, Moved::WrongState { pending: true, .. }));
+    shop.b.claim_all(&shop.keys, &shop.fence, 0).await.unwrap();
+    assert!(matches!(shop.step(r.ticket, late, 200).await, Moved::WrongState { pending: true, .. }));
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    assert!(matches!(shop.step(r.ticket, late, 200).await, Moved::WrongState { pending: false, .. }));
+}
+
+#[tokio::test]
+async fn fm48_a_script_that_runs_after_a_look_up_said_absent_holds_no_unit() {
+    let mut shop = Shop::open(spec(1)).await;
+    let r = order("ann");
+    let late = ReserveCall::new(&r, &shop.spec, "a");
+    assert_eq!(shop.a.ops.resolve(&shop.keys, &shop.fence, &[r.ticket]).await.unwrap(), [None]);
+    let reply = shop.a.send(&shop.keys, &shop.fence, &[late], &[], 100, false).await.unwrap();
+    assert_eq!(reply.answers, [Reserved::Tombstone]);
+    assert_eq!(shop.available().await, 1);
+    assert_eq!(shop.a.ops.read(&shop.keys, &[r.ticket]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn fm48_nothing_is_called_absent_while_a_log_may_bring_it_in() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    shop.settle().await;
+    shop.server.command(&["FLUSHALL"]);
+    let lost = shop.a.ops.resolve(&shop.keys, &shop.fence, &[ticket]).await;
+    assert!(matches!(lost, Err(OpError::NoSale)), "{lost:?}");
+    shop.a.ops.pause(&shop.keys, &shop.fence.lineage).await.unwrap();
+    let paused = shop.a.ops.resolve(&shop.keys, &shop.fence, &[ticket]).await;
+    assert!(matches!(paused, Err(OpError::Paused)), "{paused:?}");
+}
+
+#[tokio::test]
+async fn fm51_a_gateway_never_comes_back_and_each_of_its_tickets_has_an_end() {
+    let mut shop = Shop::open(spec(4)).await;
+    let owed = shop.win("owed").await;
+    shop.a.crash();
+    let queued = shop.win("queued").await;
+    let created = shop.win("created").await;
+    shop.done(created, Transition::Created { order_id: "1" }, 200).await;
+    let released = shop.win("released").await;
+    shop.settle().await;
+    shop.done(released, Transition::Rejected { reason: "no" }, 200).await;
+    // It dies here, and its folder with it.
+    let fence = shop.fence.clone();
+    let adopted = shop.b.adopt(&shop.keys, &fence, "a", 2, 300).await;
+    assert_eq!(adopted.len(), 3, "live tickets");
+    assert!(shop.b.adopt(&shop.keys, &fence, "a", 2, 300).await.is_empty());
+    shop.b.claim_all(&shop.keys, &fence, 300).await.unwrap();
+    shop.b.settle(&shop.keys, &fence).await;
+    let orders: Vec<_> = shop
+        .b
+        .log
+        .iter()
+        .filter_map(|entry| match entry.record {
+            testing::OwnedRecord::Order { ticket, .. } => Some((ticket, entry.epoch)),
+            _ => None,
+        })
+        .collect();
+    let answers = shop.b.ops.validate(&shop.keys, &fence.lineage, &orders).await.unwrap();
+    let delivers: BTreeSet<_> =
+        orders.iter().zip(answers).filter(|(_, a)| *a == Delivers::Yes).map(|((id, _), _)| *id).collect();
+    assert_eq!(delivers, BTreeSet::from([owed, queued]));
+    assert_eq!(shop.available().await, 1);
+    for (ticket, proposal) in shop.b.ops.sweep(&shop.keys, &fence, 60_000, 10).await.unwrap().due {
+        let end = if proposal == Proposal::Drop { Transition::Drop } else { Transition::Expire };
+        shop.b.transition(&shop.keys, &fence, 60_000, &[(ticket, end)], false).await.unwrap();
+    }
+    shop.b.settle(&shop.keys, &fence).await;
+    assert_eq!(shop.available().await, 4);
+}
+
+#[tokio::test]
+async fn fm52_a_gateway_that_slept_between_script_and_append_delivers_nothing_another_adopted() {
+    let mut shop = Shop::open(spec(100)).await;
+    for n in 0..100 {
+        let ticket = shop.win(&format!("buyer {n}")).await;
+        // It sleeps; another claims, logs, clears. Now it wakes, appends and clears as if nothing had been.
+        shop.b.claim_all(&shop.keys, &shop.fence, 200).await.unwrap();
+        if n % 2 == 0 {
+            shop.b.settle(&shop.keys, &shop.fence).await;
+        }
+        shop.settle().await;
+        let told = shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap().remove(0).unwrap();
+        assert_eq!(told.pending, n % 2 == 1, "its clearing finds no note");
+        shop.b.settle(&shop.keys, &shop.fence).await;
+        let lineage = &shop.fence.lineage;
+        let mine = shop.a.ops.validate(&shop.keys, lineage, &[(ticket, 0)]).await.unwrap();
+        let theirs = shop.b.ops.validate(&shop.keys, lineage, &[(ticket, 1)]).await.unwrap();
+        assert_eq!((mine[0], theirs[0]), (Delivers::Over, Delivers::Yes));
+    }
+    assert_eq!(shop.available().await, 0);
+}
+
+#[tokio::test]
+async fn fm55_a_repeated_restock_call_adds_the_units_once_however_often_its_note_was_claimed() {
+    let mut shop = Shop::open(spec(1)).await;
+    shop.a.restock(&shop.keys, &shop.fence, "r:1", 5, 0, false).await.unwrap().unwrap();
+    for _ in 0..12 {
+        // A full disk: claimed again and again.
+        shop.b.claim_all(&shop.keys, &shop.fence, 0).await.unwrap();
+        let again = shop.a.ops.restock(&shop.keys, &shop.fence.lineage, "r:1", 5).await.unwrap();
+        assert_eq!(again, Ok(Restocked::Repeat { pending: true }));
+    }
+    shop.a.settle(&shop.keys, &shop.fence).await;
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    let again = shop.a.ops.restock(&shop.keys, &shop.fence.lineage, "r:1", 5).await.unwrap();
+    assert_eq!(again, Ok(Restocked::Repeat { pending: false }));
+    let other = shop.a.ops.restock(&shop.keys, &shop.fence.lineage, "r:1", 6).await.unwrap();
+    assert_eq!(other, Err(SaleError::RestockMismatch { quantity: 5 }));
+    assert_eq!(shop.available().await, 6);
+}
+
+#[tokio::test]
+async fn fm56_a_winner_who_retries_gets_the_same_ticket_whatever_the_sale_has_become() {
+    let mut shop = Shop::open(spec(1)).await;
+    let r = Reserve { idempotency_key: Some("key"), ..order("ann") };
+    assert_eq!(shop.reserve(&r).await, Reserved::Won);
+    let retry = Reserve { ticket: fresh_id(), ..r };
+    let repeats = |answer: Reserved| matches!(answer, Reserved::Repeat { ticket, .. } if ticket == r.ticket);
+    assert_eq!(shop.reserve(&order("bob")).await, Reserved::SoldOut);
+    assert!(repeats(shop.reserve(&retry).await), "sold out");
+    shop.a.ops.switch_sale(&shop.keys, &shop.fence.lineage, SaleSwitch::Closed).await.unwrap().unwrap();
+    shop.goes_on().await;
+    assert!(repeats(shop.reserve(&retry).await), "closed");
+    shop.done(r.ticket, Transition::Rejected { reason: "no" }, 200).await;
+    assert!(repeats(shop.reserve(&retry).await), "released");
+    assert_eq!(shop.reserve(&Reserve { body_hash: 8, ..retry }).await, Reserved::IdempotencyMismatch);
+    shop.settle().await;
+    shop.server.command(&["FLUSHALL"]);
+    shop.recover().await;
+    assert!(repeats(shop.reserve(&retry).await), "lost and brought back");
+}
+
+#[tokio::test]
+async fn a_release_claimed_by_one_and_kept_by_a_replica_as_anothers_returns_its_units_once() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    shop.done(ticket, Transition::Rejected { reason: "no" }, 200).await;
+    // The replica has the note as `a` left it; `b` claims it on the master, and logs it.
+    let keys: Vec<String> = ["o", "t", "s"].map(|letter| format!("tidegate:1:{{sale}}:{letter}")).into();
+    for key in &keys {
+        shop.server.command(&["COPY", key, &format!("{key}:copy")]);
+    }
+    shop.b.claim_all(&shop.keys, &shop.fence, 300).await.unwrap();
+    shop.b.append(usize::MAX);
+    for key in &keys {
+        shop.server.command(&["COPY", &format!("{key}:copy"), key, "REPLACE"]);
+    }
+    shop.under_another_lineage().await;
+    shop.recover().await;
+    for gateway in [&mut shop.a, &mut shop.b] {
+        gateway.settle(&shop.keys, &shop.fence).await;
+    }
+    assert_eq!(shop.available().await, 1);
+}
+
+#[tokio::test]
+async fn money_to_refund_pays_for_nothing_even_when_its_record_comes_in_before_its_order() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    let late = Transition::Paid { payment_id: "p" };
+    shop.settle().await;
+    let answers = shop.b.transition(&shop.keys, &shop.fence, 200, &[(ticket, late)], false).await.unwrap();
+    assert!(matches!(answers[0], Moved::LateMoney { .. }));
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    shop.server.command(&["FLUSHALL"]);
+    shop.recover().await; // b, then a
+    shop.done(ticket, Transition::Created { order_id: "1" }, 300).await;
+    let answer = shop.step(ticket, late, 400).await;
+    assert!(matches!(answer, Moved::WrongState { refund_required: true, .. }), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_tombstone_gives_way_to_a_log_and_is_not_swept_later() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    shop.settle().await;
+    let (t, x, id) = ("tidegate:1:{sale}:t", "tidegate:1:{sale}:x", ticket.to_string());
+    shop.server.command(&["FLUSHALL"]);
+    shop.server.command(&["HSET", t, &id, "x"]);
+    shop.server.command(&["ZADD", x, "1", &id]);
+    shop.recover().await;
+    shop.server.command(&["ZADD", x, "1", &id]);
+    shop.a.ops.sweep(&shop.keys, &shop.fence, 0, 10).await.unwrap();
+    assert!(shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap()[0].is_some());
+    assert_eq!(shop.available().await, 0);
+}
+
+#[tokio::test]
+async fn of_two_steps_to_one_version_every_order_of_the_logs_keeps_the_same() {
+    for a_first in [true, false] {
+        let mut shop = Shop::open(spec(1)).await;
+        let ticket = shop.win("ann").await;
+        shop.settle().await;
+        shop.done(ticket, Transition::Rejected { reason: "no" }, 200).await;
+        shop.settle().await;
+        // The other half of a split took another step under the same claim.
+        let mut other = shop.a.log.last().unwrap().clone();
+        if let testing::OwnedRecord::Transition { to, order_id, pay_by_ms, reason, .. } = &mut other.record {
+            (*to, *order_id, *pay_by_ms, *reason) =
+                (TicketStatus::AwaitingPayment, Some("1".into()), Some(9_000), None);
+        }
+        shop.b.log.push(other);
+        shop.server.command(&["FLUSHALL"]);
+        let members = ["a".to_owned(), "b".to_owned()];
+        let (first, second) = if a_first { (&shop.a, &shop.b) } else { (&shop.b, &shop.a) };
+        first.recover(&shop.keys, &members).await;
+        assert!(matches!(second.recover(&shop.keys, &members).await, Resumed::Resumed { .. }));
+        let told = shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap().remove(0).unwrap();
+        assert_eq!(told.packed.status, TicketStatus::AwaitingPayment, "what holds its unit");
+        assert_eq!(shop.available().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn batches_of_a_thousand_and_ten_thousand_notes_pass() {
+    let mut shop = Shop::open(spec(20_000)).await;
+    let buyers: Vec<String> = (0..10_000).map(|n| format!("b{n}")).collect();
+    for thousand in buyers.chunks(1_000) {
+        let orders: Vec<_> = thousand.iter().map(|buyer| order(buyer)).collect();
+        let reply = shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &orders, &[], false).await.unwrap();
+        assert!(reply.answers.iter().all(|answer| *answer == Reserved::Won));
+    }
+    assert_eq!(shop.a.owed.len(), 10_000);
+    shop.settle().await;
+    assert!(shop.b.claim_all(&shop.keys, &shop.fence, 0).await.unwrap().is_empty());
+    assert_eq!(shop.available().await, 10_000);
+}
+
+#[tokio::test]
+async fn numbers_up_to_2_to_the_53rd_are_exact() {
+    let most = 1_u64 << 53;
+    let mut shop = Shop::open(spec(most - 3)).await;
+    shop.win("ann").await;
+    let mut restock =
+        async |id: &str, units| shop.a.restock(&shop.keys, &shop.fence, id, units, 0, false).await.unwrap();
+    assert!(matches!(restock("1", 3).await, Ok(Restocked::Done(_))));
+    assert!(matches!(restock("2", 1).await, Err(SaleError::Invalid(_))), "one more than can be counted");
+    assert!(matches!(restock("3", u64::MAX).await, Err(SaleError::Invalid(_))));
+    shop.settle().await;
+    assert_eq!(shop.available().await, most - 1);
+    shop.server.command(&["FLUSHALL"]);
+    shop.recover().await;
+    assert_eq!(shop.available().await, most - 1);
+}
+
+#[tokio::test]
+async fn a_sale_under_another_server_is_not_changed_before_it_is_whole() {
+    let shop = Shop::open(spec(1)).await;
+    shop.server.command(&["HSET", shop.keys.meta(), "lin", "the server before"]);
+    let changed = SaleSpec { per_buyer_limit: 2, ..shop.spec.clone() };
+    assert!(matches!(shop.a.ops.put_sale(&shop.keys, &changed).await, Err(OpError::Paused)));
+}
+
+#[tokio::test]
+async fn a_member_that_did_not_come_keeps_the_sale_paused_until_it_is_excused() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    shop.b.reserve(&shop.keys, &shop.fence, &shop.spec, &[order("bob")], &[], false).await.unwrap();
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    shop.server.command(&["FLUSHALL"]);
+    let members = ["a".to_owned(), "b".to_owned()];
+    assert_eq!(shop.a.recover(&shop.keys, &members).await, Resumed::Waiting(vec!["b".to_owned()]));
+    let worst = shop.a.ops.excuse(&shop.keys, "b").await.unwrap().unwrap();
+    assert_eq!((worst.available, worst.live), (2, 1), "bob's unit would be sold again");
+    let lineage = Lineage(shop.fence.lineage.0.clone());
+    assert!(matches!(
+        shop.a.ops.resume(&shop.keys, &lineage, true, 0, &[]).await.unwrap(),
+        Resumed::Resumed { .. }
+    ));
+    assert_eq!(shop.available().await, 2);
+}
+
+#[tokio::test]
+async fn limit_groups_are_refused() {
+    let shop = Shop::open(spec(1)).await;
+    let grouped = SaleSpec { limit_group: Some("g".to_owned()), ..spec(1) };
+    assert!(matches!(shop.a.ops.put_sale(&shop.keys, &grouped).await.unwrap(), Err(SaleError::Invalid(_))));
+}
