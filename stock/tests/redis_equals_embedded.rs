@@ -363,7 +363,7 @@ impl<'s> World<'s> {
 
     async fn reserve(&mut self, g: usize) {
         let mut orders = Vec::new();
-        for _ in 0..1 + self.dice.below(4) {
+        for _ in 0..=self.dice.below(4) {
             // Some come again under the id they came under before.
             let order = if !self.orders.is_empty() && self.dice.one_in(8) {
                 let again = self.dice.pick(&self.orders).clone();
@@ -444,7 +444,7 @@ impl<'s> World<'s> {
 
     async fn transitions(&mut self, g: usize) {
         let mut moves = Vec::new();
-        for _ in 0..1 + self.dice.below(3) {
+        for _ in 0..=self.dice.below(3) {
             let id = match self.dice.below(self.orders.len() + 1) {
                 0 => TicketId(7),
                 n => self.orders[n - 1].ticket,
@@ -546,7 +546,7 @@ impl<'s> World<'s> {
         }
         self.dice.shuffle(&mut now);
         // And some of them once more, much later.
-        later.extend(now.iter().filter(|_| self.dice.0 % 5 == 0).cloned());
+        later.extend(now.iter().filter(|_| self.dice.0.is_multiple_of(5)).cloned());
         self.gateways[g].logged = later;
         self.send_notes(g, &now).await;
     }
@@ -574,13 +574,12 @@ impl<'s> World<'s> {
                 let gateway = &self.gateways[*g];
                 gateway.logged.contains(&note) || gateway.owed.iter().any(|(owed, _)| *owed == note)
             });
-            let g = match holder {
-                Some(g) => g,
-                None => {
-                    let g = self.dice.below(self.gateways.len());
-                    self.claim(g).await;
-                    g
-                }
+            let g = if let Some(g) = holder {
+                g
+            } else {
+                let g = self.dice.below(self.gateways.len());
+                self.claim(g).await;
+                g
             };
             let note = self.notes[&self.records[at]].clone();
             let gateway = &mut self.gateways[g];

@@ -40,7 +40,7 @@ pub fn options(server: &RedisServer) -> RedisOptions {
     RedisOptions {
         call_timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(20),
-        claim_after: Duration::from_secs(3_600),
+        claim_after: Duration::from_hours(1),
         ..server.options()
     }
 }
