@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use tidegate_queue::storage::Storage;
 use tidegate_queue::{Clock, OpenError, Queue, StartFrom};
 use tidegate_stock::Ledger;
+use tidegate_stock::redis::RedisOptions;
+use tidegate_stock::redis::link::unfit;
 use tokio::runtime::LocalOptions;
 use tokio::sync::Semaphore;
 use tracing::{error, info};
@@ -54,6 +56,9 @@ pub enum StartError {
     /// The gateway's own groups cannot be created.
     #[error("the order groups cannot be created: {0}")]
     Groups(#[from] tidegate_queue::ReceiveError),
+    /// The Redis of the configuration answers and cannot be used.
+    #[error("{0}")]
+    Redis(String),
     /// This gateway's share of a ledger in Redis cannot be set up.
     #[error(transparent)]
     Shared(#[from] redis::StartFailure),
@@ -82,6 +87,9 @@ impl Gateway {
         // Ports first: a second gateway should say so before it waits for the folder's lock.
         let public = Sockets::bind(config.listen.public, threads)?;
         let inner = Sockets::bind(config.listen.inner, threads)?;
+        if let LedgerKind::Redis(options) = &config.ledger {
+            fit(options)?;
+        }
         let queue = Queue::open(config.queue_options(), storage, clock.clone())?;
         let urls = Urls {
             public: Listen::advertised(config.listen.advertise_public.as_deref(), public.addr),
@@ -195,6 +203,12 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         queue,
         config,
     })
+}
+
+/// A Redis that answers must be usable; one that does not answer now is waited for while running.
+fn fit(options: &RedisOptions) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(unfit(options)).map_or(Ok(()), |why| Err(StartError::Redis(why)))
 }
 
 /// The ledger of this process: rebuilt, with the sales of the configuration, and its gates.

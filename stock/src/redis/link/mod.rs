@@ -52,16 +52,17 @@ pub use lineage::Lineage;
 pub use script::Script;
 pub use subscribe::{PubSubEvent, subscribe};
 
-use super::options::{Address, RedisOptions};
+use super::options::{Address, RedisOptions, Topology};
 use call::Call;
 use connector::{Connection, Connector};
+use handshake::{Wanted, handshake};
 use lane::Lane;
 use redis::{Cmd, ServerError, Value};
 use route::{Node, Route};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Rights of the connection layer itself, as `ACL SETUSER` takes them. The scripts need those of their commands too.
 pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all +info +select +ping +subscribe +evalsha +eval +wait +cluster|slots +asking";
@@ -82,6 +83,19 @@ pub struct Link(Rc<Shared>);
 struct Shared {
     options: Arc<RedisOptions>,
     route: Route,
+}
+
+/// Why a Redis that answers cannot be used at all (version, login, eviction …), for a start to say so instead of waiting
+/// for ever. `None`: it can be, or it does not answer now, or it is not one address: then only calls tell.
+/// Bounded by `connect_timeout`. Cancel safe.
+pub async fn unfit(options: &RedisOptions) -> Option<String> {
+    let Topology::Single(address) = &options.topology else { return None };
+    let checked = async {
+        let mut stream = stream::connect(address, options.tls.as_ref()).await.ok()?;
+        handshake(&mut stream, options, Wanted::Master).await.err()
+    };
+    let why = timeout(options.connect_timeout, checked).await.ok()??;
+    Some(format!("Redis at {address} cannot be used: {why}"))
 }
 
 impl Link {
