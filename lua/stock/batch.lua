@@ -17,7 +17,7 @@ local first = 7 + notes
 if m[1] ~= ARGV[4] and ARGV[first] then return { 'spec' } end
 
 -- Notes whose records are in a log by now. Only a note that still stands gives its units back, and only once.
-local changed, reopened = {}, false
+local changed, reopened, returned = {}, false, 0
 if notes > 0 then
   local plain = {}
   for i = 7, first - 1 do
@@ -31,14 +31,15 @@ if notes > 0 then
       end
     elseif redis.call('ZREM', O, name) == 1 then
       if kind == 'r' then
-        reopened = bring_back(tonumber(string.match(name, '([^:]+)$'))) or reopened
+        returned = returned + tonumber(string.match(name, '([^:]+)$'))
       elseif kind == 's' then
-        reopened = bring_back(tonumber(string.match(name, '^s0:(%d+):'))) or reopened
+        returned = returned + tonumber(string.match(name, '^s0:(%d+):'))
       end
       if kind ~= 's' then changed[#changed + 1] = string.sub(name, 2, 27) end
     end
   end
   if #plain > 0 then redis.call('ZREM', O, unpack(plain)) end
+  if returned > 0 then reopened = bring_back(returned) end
 end
 
 local answers = {}

@@ -18,6 +18,7 @@ local REFUNDS_MAX = 8
 local m = redis.call('HMGET', S, 'live', 'ret', 'sold', 'back', 'paywin')
 local live, ret, sold, back, pay_window = tonumber(m[1]), tonumber(m[2]), tonumber(m[3]), tonumber(m[4]), tonumber(m[5])
 local moved, at = false, clock()
+local due = {} -- ticket -> when, or false when it is not any more
 
 -- Which late money of a ticket a payment was, counted from its first.
 local function refund(t, payment)
@@ -67,9 +68,9 @@ local function step(id, verb, datum)
   local quantity = t[QUANTITY]
   if verb == 'created' then
     t[ORDER_ID], t[PAY_BY], t[CREATED] = datum, now + pay_window, now
-    redis.call('ZADD', D, t[PAY_BY], id)
+    due[id] = t[PAY_BY]
   else
-    redis.call('ZREM', D, id)
+    due[id] = false
     live = live - quantity
     if verb == 'paid' then
       t[PAYMENT_ID] = datum
@@ -92,5 +93,18 @@ end
 
 local answers = {}
 for i = 6, #ARGV, 3 do answers[#answers + 1] = step(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
-if moved then redis.call('HSET', S, 'live', live, 'ret', ret, 'sold', sold, 'back', back) end
+if moved then
+  redis.call('HSET', S, 'live', live, 'ret', ret, 'sold', sold, 'back', back)
+  local over, then_due = {}, {}
+  for id, when in pairs(due) do
+    if when then
+      then_due[#then_due + 1] = when
+      then_due[#then_due + 1] = id
+    else
+      over[#over + 1] = id
+    end
+  end
+  if #over > 0 then redis.call('ZREM', D, unpack(over)) end
+  if #then_due > 0 then redis.call('ZADD', D, unpack(then_due)) end
+end
 return { 'ok', unpack(answers) }
