@@ -473,6 +473,20 @@ async fn fm52_a_gateway_that_slept_between_script_and_append_delivers_nothing_an
 }
 
 #[tokio::test]
+async fn fm52_an_order_logged_after_another_took_the_ticket_over_is_delivered_by_nobody() {
+    let mut shop = Shop::open(spec(1)).await;
+    let ticket = shop.win("ann").await;
+    let created = [(ticket, Transition::Created { order_id: "1" })];
+    shop.b.transition(&shop.keys, &shop.fence, 200, &created, false).await.unwrap();
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    // Both are at claim epoch 1 now: `b` by its step, `a` by claiming the order's note.
+    shop.a.claim_all(&shop.keys, &shop.fence, 300).await.unwrap();
+    shop.settle().await;
+    let mine = shop.a.ops.validate(&shop.keys, &shop.fence.lineage, &[(ticket, 1)]).await.unwrap();
+    assert_eq!(mine, [Delivers::Over]);
+}
+
+#[tokio::test]
 async fn fm55_a_repeated_restock_call_adds_the_units_once_however_often_its_note_was_claimed() {
     let mut shop = Shop::open(spec(1)).await;
     shop.a.restock(&shop.keys, &shop.fence, "r:1", 5, 0, false).await.unwrap().unwrap();
