@@ -67,7 +67,7 @@ impl Server {
     async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port)).expect("an address");
         // FLUSHALL of a million keys takes longer than the crate's own bound.
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
         let end = Instant::now() + Duration::from_secs(10);
         loop {
             match client.get_multiplexed_async_connection_with_config(&config).await {

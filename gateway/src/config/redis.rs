@@ -193,16 +193,15 @@ fn addresses(section: &mut Section<'_, '_>, key: &'static str, such_as: &[&str])
     }
     let mut found = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        match address(text) {
-            Some(address) => found.push(address),
-            None => {
-                let which = index + 1;
-                // Somebody may have written a URL with a password.
-                let shown = if text.contains(['@', '/']) { String::new() } else { format!(" \"{text}\"") };
-                let message = format!("address {which}{shown} is no host:port");
-                section.problem(place.clone(), key, message, Some(format!("such as {such_as:?}")));
-            }
+        if let Some(address) = address(text) {
+            found.push(address);
+            continue;
         }
+        let which = index + 1;
+        // Somebody may have written a URL with a password.
+        let shown = if text.contains(['@', '/']) { String::new() } else { format!(" \"{text}\"") };
+        let message = format!("address {which}{shown} is no host:port");
+        section.problem(place.clone(), key, message, Some(format!("such as {such_as:?}")));
     }
     Some(found)
 }
