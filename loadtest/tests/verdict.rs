@@ -6,7 +6,8 @@ mod simulator;
 
 use serde_json::Value;
 use simulator::{Bucket, Defect, Simulator};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const SMALL: &str = r#"
 name = "small"
@@ -40,6 +41,22 @@ poll_connections = 32
 drain_ms = 4_000
 "#;
 
+/// As `SMALL`, from two gateways with one stock, slower, so that orders wait when something goes wrong.
+fn fleet(fault: &str) -> String {
+    SMALL
+        .replace("stock = 60", "stock = 200")
+        .replace("count = 800\narrive_within_ms = 300", "count = 1_500\narrive_within_ms = 2_000")
+        .replace("sale_for_ms = 6_000", "sale_for_ms = 10_000")
+        .replace("concurrency = 8\nprocessing_ms = 1\n", "concurrency = 4\nprocessing_ms = 60\n")
+        .replace("[generator]", "[generator]\nrequest_timeout_ms = 2_500")
+        + "[gateway]\ncount = 2\n[redis]\nappendonly = \"everysec\"\n"
+        + fault
+}
+
+const KILL: &str = "[faults.kill]\nin_flight_min = 5\nafter_sold_share = [0.2, 0.5]\ndown_ms = 1_700\n";
+const STOP_GATEWAY: &str =
+    "[faults.stop_gateway]\nin_flight_min = 5\nafter_sold_share = [0.2, 0.5]\nfor_ms = 1_700\n";
+
 struct Run {
     output: Output,
     report: Value,
@@ -47,11 +64,11 @@ struct Run {
 
 impl Run {
     fn of(scenario: &str, defect: Option<Defect>, bucket: Option<Bucket>) -> Self {
-        let simulator = Simulator::start(defect, bucket);
+        let simulator = Simulator::start(defect, bucket, 1);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("scenario.toml");
         std::fs::write(&file, scenario).unwrap();
-        let url = format!("http://{}", simulator.address);
+        let url = format!("http://{}", simulator.addresses[0]);
         let json = dir.path().join("copy.json");
         let output = command()
             .arg("run")
@@ -64,6 +81,28 @@ impl Run {
             .output()
             .unwrap();
         let text = std::fs::read_to_string(&json).unwrap_or_else(|_| panic!("no report: {output:?}"));
+        Self { output, report: serde_json::from_str(&text).unwrap() }
+    }
+
+    /// As [`Run::of`], with gateways and Redis as processes that the load test starts.
+    fn spawned(scenario: &str, defect: Option<Defect>) -> Self {
+        let simulator = Simulator::start(defect, None, 3);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("scenario.toml");
+        std::fs::write(&file, scenario).unwrap();
+        let binary = simulator::process::binary(dir.path(), &simulator);
+        let report = dir.path().join("report");
+        let output = command()
+            .arg("run")
+            .arg(&file)
+            .args(["--seed", "7", "--spawn"])
+            .arg(&binary)
+            .arg("--report")
+            .arg(&report)
+            .output()
+            .unwrap();
+        let text = std::fs::read_to_string(report.join("report.json"));
+        let text = text.unwrap_or_else(|_| panic!("no report: {output:?}"));
         Self { output, report: serde_json::from_str(&text).unwrap() }
     }
 
@@ -237,4 +276,140 @@ fn a_child_that_dies_at_once_is_reported_with_its_log() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("exit status: 3") && stderr.contains("cannot lock the folder"), "{stderr}");
+}
+
+/// A simulated gateway as a process of its own; only started by [`simulator::process::binary`].
+#[test]
+#[ignore = "is no test: the process that stands in for a gateway"]
+fn gateway_process() {
+    simulator::process::run();
+}
+
+#[test]
+fn two_gateways_sell_one_stock() {
+    let run = Run::spawned(&fleet(""), None);
+    run.passes();
+    assert_eq!(run.report["gateways"], 2);
+    assert!(run.report["redis"].as_str().unwrap().contains("everysec"));
+    assert!(run.report["outcomes"]["ledger-unavailable"].as_u64().unwrap() > 0);
+    let names = run.report["invariants"].to_string();
+    assert!(names.contains("gateways_agree") && names.contains("one_owner_delivers"), "{names}");
+    let text = include_str!("../report.schema.json");
+    schema::validate(&serde_json::from_str(text).unwrap(), &run.report).unwrap();
+}
+
+#[test]
+fn a_killed_gateway_is_taken_over_and_comes_back() {
+    let run = Run::spawned(&fleet(KILL), None);
+    run.passes();
+    let fault = &run.report["faults"][0];
+    assert_eq!((&fault["kind"], &fault["gateway"]), (&"kill".into(), &0.into()));
+    assert!(fault["back_ms"].as_u64().unwrap() - fault["at_ms"].as_u64().unwrap() >= 1_700);
+    let text = include_str!("../report.schema.json");
+    schema::validate(&serde_json::from_str(text).unwrap(), &run.report).unwrap();
+}
+
+#[test]
+fn a_deleted_gateway_leaves_no_ticket_without_an_end() {
+    let fault = format!("{KILL}delete_data = true\nreplace = true\n");
+    let run = Run::spawned(&fleet(&fault), None);
+    run.passes();
+    assert_eq!(run.report["faults"][0]["kind"], "delete_gateway");
+    Run::spawned(&fleet(&fault), Some(Defect::NoTakeover)).names("no_lost_winner");
+}
+
+#[test]
+fn a_stopped_gateway_delivers_nothing_that_another_has_taken_over() {
+    Run::spawned(&fleet(STOP_GATEWAY), None).passes();
+    Run::spawned(&fleet(STOP_GATEWAY), Some(Defect::DeliversUnowned)).names("one_owner_delivers");
+}
+
+#[test]
+fn a_worker_that_dies_with_rows_pending_is_taken_over() {
+    let fault = "[faults.kill_worker]\npending_min = 3\nafter_sold_share = [0.2, 0.5]\ndown_ms = 100\n";
+    let run = Run::spawned(&fleet(fault), None);
+    run.passes();
+    assert!(run.report["faults"][0]["in_flight"].as_u64().unwrap() >= 3);
+}
+
+#[test]
+fn redis_is_killed_and_comes_back() {
+    let kill = "[faults.kill_redis]\nin_flight_min = 5\nafter_sold_share = [0.2, 0.5]\nlose_ms = 50\n";
+    let run = Run::spawned(&fleet(kill), None);
+    run.passes();
+    assert!(run.report["faults"][0]["back_ms"].is_u64());
+    Run::spawned(&fleet(&kill.replace("kill_redis", "empty_redis").replace("lose_ms = 50\n", "")), None)
+        .passes();
+}
+
+#[test]
+fn a_failover_that_lost_nothing_proves_nothing() {
+    // These gateways write nothing to Redis.
+    let fault = "sentinel = true\n[faults.failover]\nin_flight_min = 5\nafter_sold_share = [0.2, 0.5]\nlose_ms = 100\n";
+    let run = Run::spawned(&fleet(fault), None);
+    run.names("fault_conclusive");
+    assert_eq!(run.broken(), ["fault_conclusive"]);
+    assert!(run.report["faults"][0]["back_ms"].is_u64(), "promoted");
+}
+
+#[test]
+fn audits_that_differ_break_gateways_agree() {
+    Run::spawned(&fleet(""), Some(Defect::AuditsDiffer)).names("gateways_agree");
+}
+
+#[test]
+fn an_order_that_turns_out_both_ways_breaks_not_yet_known_settled() {
+    Run::spawned(&fleet(""), Some(Defect::BothWays)).names("not_yet_known_settled");
+}
+
+#[test]
+fn nothing_is_left_behind_however_it_ends() {
+    for signal in ["INT", "TERM", "KILL"] {
+        let simulator = Simulator::start(None, None, 3);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("scenario.toml");
+        std::fs::write(&file, fleet("sentinel = true")).unwrap();
+        let mut run = command()
+            .arg("run")
+            .arg(&file)
+            .args(["--seed", "7", "--spawn"])
+            .arg(simulator::process::binary(dir.path(), &simulator))
+            .arg("--report")
+            .arg(dir.path().join("report"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Two gateways, a master, a replica and a sentinel.
+        let children = eventually(|| Some(children_of(run.id())).filter(|all| all.len() == 5));
+        let kill = Command::new("kill").args(["-s", signal, &run.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        run.wait().unwrap();
+        eventually(|| children.iter().all(|child| !is_running(*child)).then_some(()));
+    }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok())
+        .flat_map(|text| text.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A zombie that nobody reaps does not run any more.
+fn is_running(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "did not come about");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }

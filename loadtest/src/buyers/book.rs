@@ -56,6 +56,7 @@ impl Book {
                 key: order.key,
                 quantity: answer.quantity,
                 gateway,
+                at_once: order.alone,
                 asked_us: order.asked_us,
                 told_us: now_us,
                 times: 1,

@@ -250,8 +250,9 @@ impl Desk {
             Persona::PressesTwice => &[0, 0],
             Persona::Cheats => &[0, 1],
         };
+        let alone = keys != [0, 0];
         for (turn, &key) in (0..).zip(keys) {
-            let order = Order { buyer, key, asked_us: at_us, tries: 0, again: false, turn };
+            let order = Order { buyer, key, asked_us: at_us, tries: 0, again: false, alone, turn };
             self.open(Due { at_us, errand: Errand::Order(order) });
         }
     }

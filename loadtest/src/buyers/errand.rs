@@ -17,6 +17,8 @@ pub(crate) struct Order {
     pub(crate) tries: u16,
     /// The buyer holds the ticket and asks again, to see the same one.
     pub(crate) again: bool,
+    /// No other request with this key has left yet.
+    pub(crate) alone: bool,
     /// Moves the buyer on from gateway to gateway.
     pub(crate) turn: u32,
 }

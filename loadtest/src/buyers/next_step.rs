@@ -64,7 +64,7 @@ impl Habits {
         let tries = order.tries.saturating_add(1);
         Step::Retry(Due {
             at_us: now_us + self.jittered_us(delay_ms, order.buyer, now_us),
-            errand: Errand::Order(Order { tries, turn: order.turn + 1, ..order }),
+            errand: Errand::Order(Order { tries, turn: order.turn + 1, alone: false, ..order }),
         })
     }
 
@@ -73,7 +73,7 @@ impl Habits {
             return Step::Done;
         }
         let at_us = now_us + self.jittered_us(self.buyers.come_back_after_ms, order.buyer, now_us);
-        let order = Order { asked_us: at_us, tries: 0, turn: order.turn + 1, ..order };
+        let order = Order { asked_us: at_us, tries: 0, turn: order.turn + 1, alone: false, ..order };
         Step::ComeBack(Due { at_us, errand: Errand::Order(order) })
     }
 
@@ -143,7 +143,8 @@ mod tests {
         Habits { buyers, generator: scenario.generator, seed: Seed(1) }
     }
 
-    const ORDER: Order = Order { buyer: 7, key: 0, asked_us: 1_000, tries: 0, again: false, turn: 0 };
+    const ORDER: Order =
+        Order { buyer: 7, key: 0, asked_us: 1_000, tries: 0, again: false, alone: true, turn: 0 };
 
     #[test]
     fn a_lost_answer_is_retried_with_the_same_key_until_the_bound() {

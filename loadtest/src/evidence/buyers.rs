@@ -14,6 +14,8 @@ pub(crate) struct Told {
     pub(crate) quantity: u32,
     /// The gateway that told of it first.
     pub(crate) gateway: u32,
+    /// It was answered at once, to the only request with its key: that gateway sold it.
+    pub(crate) at_once: bool,
     /// The first request of the chain that led here left at, or was due at: no earlier was it admitted.
     pub(crate) asked_us: Micros,
     /// The first answer that named the ticket came at.

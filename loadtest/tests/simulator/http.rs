@@ -17,6 +17,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) async fn answer(
     sale: Arc<Mutex<Sale>>,
+    gateway: usize,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -28,34 +29,42 @@ pub(crate) async fn answer(
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let path: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
+    sale.lock().heard_of(gateway, now_ms());
     let (status, body) = match (parts.method.as_str(), path.as_slice()) {
         ("PUT", ["v1", "sales", name]) => sale.lock().put(name, body),
         ("POST", ["v1", "sales", _, "open"]) => sale.lock().open(),
         ("GET", ["v1", "sales"]) => (200, json!({"sales": [sale.lock().sale_object()]})),
-        ("GET", ["v1", "sales", _, "audit"]) => sale.lock().audit(),
-        ("POST", ["v1", "sales", _, "orders"]) => sale.lock().order(&buyer, &key, now_ms()),
+        ("GET", ["v1", "sales", _, "audit"]) => sale.lock().audit(gateway),
+        ("POST", ["v1", "sales", _, "orders"]) => sale.lock().order(gateway, &buyer, &key, now_ms()),
         ("GET", ["v1", "tickets", id]) => ticket(&sale, id, &buyer, &query).await,
         ("POST", ["v1", "tickets", id, "created"]) => {
-            sale.lock().created(id, body["order_id"].as_str().unwrap(), now_ms())
+            sale.lock().created(gateway, id, body["order_id"].as_str().unwrap(), now_ms())
         }
         ("POST", ["v1", "tickets", id, "paid"]) => {
-            sale.lock().paid(id, body["payment_id"].as_str().unwrap(), now_ms())
+            sale.lock().paid(gateway, id, body["payment_id"].as_str().unwrap(), now_ms())
         }
         ("POST", ["v1", "topics", topic, "groups", group, "receive"]) => {
-            receive(&sale, topic, group, &body).await
+            receive(&sale, gateway, topic, group, &body).await
         }
         ("POST", ["v1", "topics", topic, "groups", group, "ack"]) => {
-            let results = sale.lock().ack(topic, group, body["receipts"].as_array().unwrap(), now_ms());
+            let results =
+                sale.lock().ack(gateway, topic, group, body["receipts"].as_array().unwrap(), now_ms());
             (200, json!({"results": results}))
         }
         ("GET", ["v1", "topics", topic, "groups", group, "offsets"]) => {
-            (200, sale.lock().offsets(topic, group, now_ms()))
+            (200, sale.lock().offsets(gateway, topic, group, now_ms()))
         }
         ("PUT", ["v1", "topics", _, "groups", _]) => (200, json!({})),
+        ("GET", ["readyz"]) => (200, json!({})),
         _ => (404, json!({"type": "not-found", "status": 404})),
     };
+    let is_problem = body.get("type").is_some();
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap();
+    if is_problem {
+        let kind = hyper::header::HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    }
     Ok(response)
 }
 
@@ -78,11 +87,12 @@ async fn ticket(sale: &Mutex<Sale>, id: &str, buyer: &str, query: &str) -> (u16,
     }
 }
 
-async fn receive(sale: &Mutex<Sale>, topic: &str, group: &str, body: &Value) -> (u16, Value) {
+async fn receive(sale: &Mutex<Sale>, gateway: usize, topic: &str, group: &str, body: &Value) -> (u16, Value) {
     let number = |name: &str| body[name].as_u64().unwrap();
     let until_ms = now_ms() + number("wait_ms");
     loop {
-        let messages = sale.lock().receive(topic, group, number("max"), number("lease_ms"), now_ms());
+        let messages =
+            sale.lock().receive(gateway, topic, group, number("max"), number("lease_ms"), now_ms());
         if !messages.is_empty() || now_ms() >= until_ms {
             return (200, json!({"messages": messages}));
         }

@@ -2,6 +2,7 @@
 //! demand. It shows early that the verdict passes what is right and names what is wrong.
 
 mod http;
+pub(crate) mod process;
 mod sale;
 
 pub(crate) use sale::Defect;
@@ -24,40 +25,45 @@ pub(crate) struct Bucket {
 }
 
 pub(crate) struct Simulator {
-    pub(crate) address: SocketAddr,
+    /// Of each gateway.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// Ends the server's thread when dropped.
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
 impl Simulator {
-    /// Both listeners are one; runs until dropped.
-    pub(crate) fn start(defect: Option<Defect>, bucket: Option<Bucket>) -> Self {
+    /// One sale at so many gateways, the two listeners of each being one; runs until dropped.
+    pub(crate) fn start(defect: Option<Defect>, bucket: Option<Bucket>, gateways: usize) -> Self {
         let (end, ended) = tokio::sync::oneshot::channel();
         let (send_address, receive_address) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                send_address.send(listener.local_addr().unwrap()).unwrap();
-                let sale = Arc::new(Mutex::new(Sale::new(defect, bucket)));
+                let sale = Arc::new(Mutex::new(Sale::new(defect, bucket, gateways)));
+                let mut addresses = Vec::new();
+                for gateway in 0..gateways {
+                    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                    addresses.push(listener.local_addr().unwrap());
+                    tokio::spawn(serve(listener, gateway, Arc::clone(&sale)));
+                }
+                send_address.send(addresses).unwrap();
                 tokio::select! {
-                    () = serve(listener, Arc::clone(&sale)) => {}
                     () = tick(sale) => {}
                     _ = ended => {}
                 }
             });
         });
-        Self { address: receive_address.recv().unwrap(), _end: end }
+        Self { addresses: receive_address.recv().unwrap(), _end: end }
     }
 }
 
-async fn serve(listener: TcpListener, sale: Arc<Mutex<Sale>>) {
+async fn serve(listener: TcpListener, gateway: usize, sale: Arc<Mutex<Sale>>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         let sale = Arc::clone(&sale);
         tokio::spawn(async move {
-            let service = service_fn(move |request| http::answer(Arc::clone(&sale), request));
+            let service = service_fn(move |request| http::answer(Arc::clone(&sale), gateway, request));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -59,9 +59,33 @@ fn an_order_moves_on_and_never_back() {
     let mut evidence = sound();
     moves(&mut evidence, [0, 1, 1]);
     assert!(broken(&evidence).is_empty(), "{:?}", broken(&evidence));
-    breaks("one_owner_delivers", "by gateway 0, then by 1, then 100 ms later by 0 again", |e| {
+    breaks("one_owner_delivers", "was delivered by gateway 1, and 100 ms later by 0 after all", |e| {
         moves(e, [0, 1, 0]);
     });
+}
+
+#[test]
+fn the_seller_delivers_nothing_that_another_has_delivered() {
+    breaks("one_owner_delivers", "first held by gateway 0", |e| moves(e, [1, 0, 0]));
+    let mut evidence = sound();
+    moves(&mut evidence, [1, 0, 0]);
+    evidence.buyers.tickets.get_mut(&id(1)).unwrap().at_once = false;
+    assert!(broken(&evidence).is_empty(), "who sold it is not known: {:?}", broken(&evidence));
+}
+
+#[test]
+fn what_a_gateway_delivers_after_its_return_no_other_delivers() {
+    let stopped = |at_ms: u64, back_ms: u64| {
+        FaultSeen::new(FaultKind::StopGateway, Some(0), at_ms * MS).back_at(back_ms * MS)
+    };
+    breaks("one_owner_delivers", "by gateway 0 after its return, and by gateway 1 too", |e| {
+        moves(e, [0, 1, 1]);
+        e.faults = vec![stopped(50, 101)];
+    });
+    let mut evidence = sound();
+    moves(&mut evidence, [0, 1, 1]);
+    evidence.faults = vec![stopped(150, 200)];
+    assert!(broken(&evidence).is_empty(), "delivered before it was stopped: {:?}", broken(&evidence));
 }
 
 #[test]

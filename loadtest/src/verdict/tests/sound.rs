@@ -18,6 +18,7 @@ pub(super) fn told(buyer: u32, told_ms: u64, states: &[(TicketStatus, u32)]) -> 
         key: 0,
         quantity: 1,
         gateway: 0,
+        at_once: true,
         asked_us: told_ms * MS - 500,
         told_us: told_ms * MS,
         times: 1,
