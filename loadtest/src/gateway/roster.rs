@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tidegate_client::client::{BuildError, Client, ClientError, RetryPolicy};
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ pub(crate) struct Member {
     pub(crate) client: Client,
     /// How long a call is repeated.
     patience: Duration,
+    retired: AtomicBool,
 }
 
 /// The members of one moment, in order of their numbers. Never empty.
@@ -55,7 +57,8 @@ impl Roster {
             None => builder,
         };
         let (client, host, patience) = (builder.build()?, public.to_string(), self.patience);
-        let member = Arc::new(Member { number, public, host, client, patience });
+        let member =
+            Arc::new(Member { number, public, host, client, patience, retired: AtomicBool::new(false) });
         self.list.send_modify(|list| {
             let mut members = list.as_ref().clone();
             members.push(member);
@@ -69,6 +72,9 @@ impl Roster {
         self.list.send_modify(|list| {
             let kept: Vec<_> = list.iter().filter(|member| member.number != number).cloned().collect();
             if !kept.is_empty() {
+                list.iter()
+                    .filter(|member| member.number == number)
+                    .for_each(|member| member.retired.store(true, Relaxed));
                 *list = Arc::new(kept);
             }
         });
@@ -113,7 +119,12 @@ impl Roster {
 }
 
 impl Member {
-    /// A call that only this gateway can take, until it answers for good or patience is at its end.
+    /// It never comes back.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// A call that only this gateway can take, until it answers for good, is gone for good, or patience is at its end.
     pub(crate) async fn insist<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
@@ -122,7 +133,9 @@ impl Member {
         let mut pause = PAUSE_FIRST;
         loop {
             match call(self.client.clone()).await {
-                Err(error) if error.is_transient() && tokio::time::Instant::now() < ends => {
+                Err(error)
+                    if error.is_transient() && !self.is_retired() && tokio::time::Instant::now() < ends =>
+                {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_LAST);
                 }

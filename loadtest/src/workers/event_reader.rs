@@ -93,7 +93,7 @@ async fn read_all(
         lease_ms: LEASE_MS,
         ..ReceiveRequest::default()
     };
-    while !*ending.borrow() {
+    while !*ending.borrow() && !member.is_retired() {
         let messages = match member.client.receive(ORDER_EVENTS, &group, &request).await {
             Ok(messages) => messages,
             Err(error) => {

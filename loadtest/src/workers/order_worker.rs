@@ -98,7 +98,7 @@ impl OrderWorker {
         let (handled, to_ack) = mpsc::channel(ACKS_MAX);
         let mut hands = JoinSet::new();
         hands.spawn(ack_all(Arc::clone(&self.floor), Arc::clone(&member), to_ack));
-        while self.floor.roster.members().iter().any(|listed| listed.number == member.number) {
+        while !member.is_retired() {
             let now = *phase.borrow_and_update();
             match now {
                 Phase::Work => self.receive(&member, &mut hands, &handled).await,

@@ -54,8 +54,7 @@ pub(crate) async fn answer(
         ("GET", ["v1", "topics", topic, "groups", group, "offsets"]) => {
             (200, sale.lock().offsets(gateway, topic, group, now_ms()))
         }
-        ("PUT", ["v1", "topics", _, "groups", _]) => (200, json!({})),
-        ("GET", ["readyz"]) => (200, json!({})),
+        ("PUT", ["v1", "topics", _, "groups", _]) | ("GET", ["readyz"]) => (200, json!({})),
         _ => (404, json!({"type": "not-found", "status": 404})),
     };
     let is_problem = body.get("type").is_some();
