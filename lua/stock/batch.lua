@@ -60,15 +60,16 @@ if ARGV[first] then
 
   local ids, names = {}, {}
   for i = first, #ARGV, 8 do
-    ids[#ids + 1] = ARGV[i]
-    names[#names + 1] = ARGV[i + 1]
+    local n = (i - first) / 8 + 1
+    ids[n], names[n] = ARGV[i], ARGV[i + 1]
   end
   local known = redis.call('HMGET', T, unpack(ids))
   local held = redis.call('HMGET', B, unpack(names))
   local buyers = {} -- as this call leaves them
   local t_new, b_new, o_new, d_new, feed = {}, {}, {}, {}, {}
   local mine = {} -- packed tickets of this call
-  local at = clock()
+  local wins = 0
+  local at = string.format('%.0f', clock()) -- text: a number would be formatted again for each win
 
   local function told(id)
     local packed = mine[id]
@@ -127,17 +128,19 @@ if ARGV[first] then
     taken = taken + quantity
     mine[id] = ARGV[i + 7]
     local kept = key == '' and '----------------' or key
-    b = (counted + quantity) .. ',' .. (ever + quantity) .. ';' .. entries .. id .. kept .. body
+    if b then
+      b = (counted + quantity) .. ',' .. (ever + quantity) .. ';' .. entries .. id .. kept .. body
+    else
+      b = ARGV[i + 2] .. ',' .. ARGV[i + 2] .. ';' .. id .. kept .. body
+    end
     buyers[buyer] = b
-    b_new[#b_new + 1] = buyer
-    b_new[#b_new + 1] = b
-    t_new[#t_new + 1] = id
-    t_new[#t_new + 1] = ARGV[i + 7]
-    o_new[#o_new + 1] = at
-    o_new[#o_new + 1] = 'o' .. id .. ':1:0'
-    d_new[#d_new + 1] = ARGV[i + 6]
-    d_new[#d_new + 1] = id
-    feed[#feed + 1] = id .. ARGV[i + 5]
+    wins = wins + 1
+    local k = wins + wins
+    b_new[k - 1], b_new[k] = buyer, b
+    t_new[k - 1], t_new[k] = id, ARGV[i + 7]
+    o_new[k - 1], o_new[k] = at, 'o' .. id .. ':1:0'
+    d_new[k - 1], d_new[k] = ARGV[i + 6], id
+    feed[k - 1], feed[k] = id, ARGV[i + 5]
     return 1
   end
 

@@ -115,9 +115,10 @@ impl SaleGate {
 struct SoldOutFlag(AtomicU64);
 
 impl SoldOutFlag {
-    /// Generation (23 bits), counter (40 bits), flag (1 bit).
+    /// Generation (31 bits: with Redis it begins with the seconds since 1970), counter (32 bits), flag (1 bit).
     fn pack(epoch: Epoch, flag: bool) -> u64 {
-        (epoch.generation << 41) | ((epoch.counter & ((1 << 40) - 1)) << 1) | u64::from(flag)
+        debug_assert!(epoch.generation < 1 << 31 && epoch.counter < 1 << 32);
+        (epoch.generation << 33) | ((epoch.counter & ((1 << 32) - 1)) << 1) | u64::from(flag)
     }
 
     fn is_set(&self) -> bool {
