@@ -33,7 +33,15 @@ fn build(what: &[&str], file: &str) -> PathBuf {
         other => other,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo told this test of itself would make build scripts run, and all above them be built, once more.
+    let about_the_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if about_the_test.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(["build", "--quiet", "--profile", profile])
         .args(what)
         .arg("--target-dir")

@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 
 const BUYERS: usize = 6;
 const WORKERS: usize = 2;
+/// Pause of one who was answered 503.
+const REFUSED: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What came with a 2xx, over all crashes of a test.
 #[derive(Debug, Default)]
@@ -79,8 +81,9 @@ impl Crowd {
                     let buyer = format!("b{round}-{}", next.fetch_add(1, Ordering::SeqCst));
                     let headers = [("x-user-id", &*buyer), ("idempotency-key", "k")];
                     let Ok(reply) = shop.public.try_send("POST", &path, &headers, b"").await else { return };
-                    if reply.status == 202 {
-                        told.tickets.lock().insert(reply.str("ticket").to_owned(), buyer);
+                    match reply.status {
+                        202 => _ = told.tickets.lock().insert(reply.str("ticket").to_owned(), buyer),
+                        _ => tokio::time::sleep(REFUSED).await,
                     }
                 }
             }));
@@ -110,6 +113,11 @@ async fn work_once(shop: &Shop, told: &Told) -> Option<()> {
     };
     let asked = json!({ "max": 8, "wait_ms": 50, "lease_ms": 1_000 });
     let reply = post("/v1/topics/orders/groups/order-workers/receive", asked).await?;
+    if reply.status == 503 {
+        // Not now: a worker tries again.
+        tokio::time::sleep(REFUSED).await;
+        return Some(());
+    }
     for message in reply.json["messages"].as_array()? {
         let ticket = message["body"]["ticket"].as_str()?;
         let created = post(&format!("/v1/tickets/{ticket}/created"), json!({ "order_id": ticket })).await?;

@@ -101,7 +101,8 @@ async fn relay(mut client: TcpStream, backend: u16, hold: &watch::Sender<Hold>) 
                 if read == 0 {
                     return Ok(());
                 }
-                if std::mem::take(&mut holding) {
+                // An error, such as NOSCRIPT: it has not run, and is sent again.
+                if answered[0] != b'-' && std::mem::take(&mut holding) {
                     hold.send_modify(|hold| hold.held += 1);
                     let _ = hold.subscribe().wait_for(|hold| hold.needle.is_none()).await;
                     let passed = client.write_all(&answered[..read]).await;
