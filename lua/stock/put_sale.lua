@@ -18,7 +18,7 @@ if m[1] then
   done = 'changed'
 else
   redis.call('HSET', S, 'schema', 1, 'v', 0, 'sw', 's', 'ini', ARGV[5], 'res', 0, 'av', ARGV[5], 'live', 0, 'ret', 0,
-    'sold', 0, 'back', 0, 'ep', 0, 'gen', math.floor(clock() / 1000), 'lin', ARGV[3], 'paused', '', 'rec', '', 'n', 0)
+    'sold', 0, 'back', 0, 'ep', 0, 'gen', clock(), 'lin', ARGV[3], 'paused', '', 'rec', '', 'n', 0)
 end
 redis.call('HSET', S, 'spec', ARGV[4], 'opens', ARGV[6], 'closes', ARGV[7], 'limit', ARGV[8], 'qmax', ARGV[9], 'cr', ARGV[10],
   'deadline', ARGV[11], 'paywin', ARGV[12], 'item', ARGV[13])

@@ -21,7 +21,7 @@ redis.call('HSET', S, 'gen', gen)
 local missing = redis.call('SDIFF', M, A)
 if #missing > 0 or redis.call('SCARD', A) == 0 then return { 'waiting', unpack(missing) } end
 if tonumber(m[3]) == 0 then return { 'nosale' } end
-gen = math.max(gen + 1, math.floor(clock() / 1000))
+gen = math.max(gen + 1, clock())
 redis.call('HSET', S, 'paused', '', 'rec', '', 'lin', lineage, 'gen', gen)
 redis.call('HINCRBY', S, 'v', 1)
 redis.call('HINCRBY', S, 'ep', 1)

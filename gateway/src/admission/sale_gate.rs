@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_stock::{Epoch, SaleSpec, SaleSwitch, SaleView, Window};
 
 /// What the gateway keeps of one sale for its first gates.
@@ -109,30 +109,35 @@ impl SaleGate {
     }
 }
 
-/// The sold-out flag with the epoch it was set under, in one word: a late "sold out" of an older epoch
-/// cannot overwrite a newer reopening (failure mode 10).
+/// The sold-out flag with the epoch it was set under: a late "sold out" of an older epoch cannot overwrite a newer
+/// reopening (failure mode 10). Reading is one atomic load; changes are rare, and one after the other.
 #[derive(Debug, Default)]
-struct SoldOutFlag(AtomicU64);
+struct SoldOutFlag {
+    set: AtomicBool,
+    /// Newest change: within one epoch "set" wins over "not set".
+    newest: Mutex<(Epoch, bool)>,
+}
 
 impl SoldOutFlag {
-    /// Generation (31 bits: with Redis it begins with the seconds since 1970), counter (32 bits), flag (1 bit).
-    fn pack(epoch: Epoch, flag: bool) -> u64 {
-        debug_assert!(epoch.generation < 1 << 31 && epoch.counter < 1 << 32);
-        (epoch.generation << 33) | ((epoch.counter & ((1 << 32) - 1)) << 1) | u64::from(flag)
-    }
-
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire) & 1 == 1
+        self.set.load(Ordering::Acquire)
     }
 
-    /// `fetch_max`: the flag bit is the lowest, so within one epoch "set" wins over "not set".
     fn set(&self, epoch: Epoch) {
-        self.0.fetch_max(Self::pack(epoch, true), Ordering::AcqRel);
+        self.change((epoch, true));
     }
 
     /// A reopening always carries a counter above the epoch that the flag was set under.
     fn reopen(&self, epoch: Epoch) {
-        self.0.fetch_max(Self::pack(epoch, false), Ordering::AcqRel);
+        self.change((epoch, false));
+    }
+
+    fn change(&self, change: (Epoch, bool)) {
+        let mut newest = self.newest.lock();
+        if change > *newest {
+            *newest = change;
+            self.set.store(change.1, Ordering::Release);
+        }
     }
 }
 
