@@ -99,6 +99,8 @@ impl Run {
             .arg(&binary)
             .arg("--report")
             .arg(&report)
+            // What is kept of a failed run goes with this test.
+            .env("TMPDIR", dir.path())
             .output()
             .unwrap();
         let text = std::fs::read_to_string(report.join("report.json"));
@@ -376,6 +378,7 @@ fn nothing_is_left_behind_however_it_ends() {
             .arg(simulator::process::binary(dir.path(), &simulator))
             .arg("--report")
             .arg(dir.path().join("report"))
+            .env("TMPDIR", dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
