@@ -46,7 +46,7 @@ fn fm46_nothing_is_told_before_its_record_is_durable() {
     let held = Held::new(&storage);
 
     let id: TicketId = alice.parse().unwrap();
-    let ledger = &gateway.app().ledger;
+    let ledger = gateway.app().stock.embedded().expect("an embedded ledger");
     let inner = |method, path: &str, body| Pending::send(gateway.inner, method, path, "", body);
     let public = |method, path: &str, headers| Pending::send(gateway.public, method, path, headers, "");
     let bob = "X-User-Id: bob\r\nIdempotency-Key: k\r\n";

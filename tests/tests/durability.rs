@@ -54,7 +54,8 @@ async fn fm46_nothing_tells_of_an_order_before_its_record_is_durable() {
     let first = ask(shop, |shop| async move { shop.order("phone", "ann", "k").await });
     held(&disk).await;
     let ticket = eventually("the reservation is made", || async {
-        let tickets = gateway.gateway.app().ledger.tickets_of("phone", "ann").unwrap();
+        let ledger = gateway.gateway.app().stock.embedded().expect("an embedded ledger");
+        let tickets = ledger.tickets_of("phone", "ann").unwrap();
         tickets.first().map(|view| view.ticket.to_string())
     })
     .await;
