@@ -3,7 +3,7 @@
 mod redis_link_support;
 
 use redis::{Cmd, Value};
-use redis_link_support::{KEY, count, count_replicated, link, unavailable, until_reply};
+use redis_link_support::{KEY, count, count_replicated, link, patient, unavailable, until_reply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_stock::redis::link::{CallError, MINIMAL_ACL};
@@ -244,6 +244,48 @@ async fn a_master_that_was_a_replica_in_between_has_another_lineage() {
     });
     server.command(&["REPLICAOF", "NO", "ONE"]);
     assert_ne!(link(server.options()).lineage(KEY).await.unwrap(), before);
+}
+
+/// A connection stays open while its server forgets what history it left (`repl-backlog-ttl`), or is a replica for a while:
+/// what its check found is then no longer so.
+#[tokio::test]
+async fn a_fresh_lineage_is_not_that_of_an_old_connection() {
+    let server = RedisServer::start();
+    let link = link(patient(server.options()));
+    let before = link.lineage_fresh(KEY).await.unwrap();
+    let connections = || server.info_field("stats", "total_connections_received").parse::<u32>().unwrap();
+    let made = connections();
+    assert_eq!(link.lineage_fresh(KEY).await.unwrap(), before);
+    assert_eq!(connections(), made + 1, "checked just now: only INFO's own is new");
+    let other = RedisServer::start();
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    until("linked", Duration::from_secs(10), || {
+        server.info_field("replication", "master_link_status") == "up"
+    });
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(link.lineage(KEY).await.unwrap(), before, "as the connection was checked");
+    let now = link.lineage_fresh(KEY).await.unwrap();
+    assert_ne!(now, before);
+    assert_eq!(link.lineage(KEY).await.unwrap(), now, "and from now on all calls are by it");
+    let changed = count(&link, Some(&before)).await;
+    assert_eq!(changed, Err(CallError::LineageChanged { now }));
+}
+
+/// A call under way on the connection that is left for it is answered.
+#[tokio::test]
+async fn a_fresh_lineage_disturbs_no_call_under_way() {
+    let server = RedisServer::start();
+    let link = link(patient(server.options()));
+    count(&link, None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.pause();
+    let (counted, lineage, ()) = tokio::join!(count(&link, None), link.lineage_fresh(KEY), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.resume();
+    });
+    assert_eq!(counted, Ok(Value::Int(2)));
+    lineage.unwrap();
 }
 
 /// A connection that outlived its server's mastership is left when Redis says READONLY.

@@ -114,6 +114,25 @@ impl Link {
         Ok(connection.lineage.clone())
     }
 
+    /// As [`Link::lineage`], and found out within the last second: a connection that was checked before that is left, and
+    /// another one is made. For decisions: the lineage of a connection that stands says nothing of what its server has
+    /// become since, such as a replica for a while. Calls under way on the connection that is left are answered.
+    pub async fn lineage_fresh(&self, key: &str) -> Result<Lineage, CallError> {
+        let (route, patience) = (&self.0.route, self.0.options.connect_timeout);
+        let node = if route.was_read_within(FRESH) {
+            route.node(key, patience).await?
+        } else {
+            route.node_read_anew(key, patience).await?
+        };
+        let suspect = |_: &CallError| route.suspect();
+        let mut connection = node.plain.connection(patience).await.inspect_err(suspect)?;
+        if connection.checked_at.elapsed() >= FRESH {
+            node.plain.leave(&connection);
+            connection = node.plain.connection(patience).await.inspect_err(suspect)?;
+        }
+        Ok(connection.lineage.clone())
+    }
+
     /// Runs a script on the node that owns `keys[0]` (the slot of no key, if there is none). Bounded by `call_timeout`.
     ///
     /// `expected`: nothing is sent to a server of another lineage. Cancelled: it may have run.

@@ -124,9 +124,14 @@ impl Ops {
         SaleKeys::new(&self.options.prefix, sale)
     }
 
-    /// Server behind a sale now.
+    /// Server behind a sale, as of the check of this thread's connection to it, which may be hours old.
     pub async fn lineage(&self, keys: &SaleKeys) -> Result<Lineage, CallError> {
         self.link.lineage(keys.meta()).await
+    }
+
+    /// Server behind a sale now, or up to a second ago: for deciding whether a sale is whole.
+    pub async fn lineage_fresh(&self, keys: &SaleKeys) -> Result<Lineage, CallError> {
+        self.link.lineage_fresh(keys.meta()).await
     }
 
     async fn run(
