@@ -284,7 +284,8 @@ impl Journal {
             body,
             ..NewMessage::default()
         };
-        self.append_batch(&[message], Space::New)
+        // An embedded ledger's operator can be refused; what other gateways rely on has to be written down.
+        self.append_batch(&[message], if self.settle.is_some() { Space::New } else { Space::Owed })
     }
 
     fn append_batch(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Lsn, JournalError> {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tidegate_stock::redis::ops::Fleet;
 use tracing::{info, warn};
 
 /// Heartbeats in the time after which a gateway counts as dead.
@@ -64,32 +65,44 @@ async fn beat(core: &Core, ledger: &Rc<CoreLedger>, recorded: &mut Vec<String>) 
         started_at_ms: core.app.started_at_ms,
     };
     let tells = serde_json::to_string(&tells).map_err(|error| error.to_string())?;
-    let fleet = ledger.ops.heartbeat(&tells, recorded).await.map_err(|error| error.to_string())?;
+    let mut fleet = ledger.ops.heartbeat(&tells, recorded).await.map_err(|error| error.to_string())?;
     recorded.clear();
-    // In the log before anything is sold together with them.
+    shared.reachable.store(true, Ordering::Relaxed);
+    let written = record_members(core, ledger, &fleet).await;
+    let joined = fleet.member && !shared.is_member();
+    match &written {
+        Ok(()) => recorded.extend(fleet.newcomers.iter().cloned()),
+        // A member goes on; a newcomer sells only once the others are in its log. Who is alive is known either way.
+        Err(_) => fleet.member &= shared.is_member(),
+    }
+    shared.fleet.store(Some(Arc::new(fleet)));
+    if joined {
+        shared.look.notify_one();
+    }
+    written
+}
+
+/// Members and newcomers that this gateway's log does not hold yet: in the log before anything is sold together with them.
+async fn record_members(core: &Core, ledger: &Rc<CoreLedger>, fleet: &Fleet) -> Result<(), String> {
+    let shared = &ledger.shared;
     let known = shared.recorded_members.lock().clone();
     let mut new: BTreeSet<&String> =
         fleet.newcomers.iter().filter(|gateway| !known.contains(*gateway)).collect();
     if fleet.member {
         new.extend(fleet.members.iter().filter(|gateway| !known.contains(*gateway)));
     }
-    let mut last = None;
+    let (mut last, mut appended_now) = (None, Vec::new());
     for gateway in new {
         let appended = shared.journal.append_member(gateway, core.app.clock.now_ms());
         last = Some(appended.map_err(|error| error.to_string())?);
-        shared.recorded_members.lock().insert(gateway.clone());
+        appended_now.push(gateway.clone());
+    }
+    let Some(lsn) = last else { return Ok(()) };
+    shared.appended(lsn);
+    ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
+    for gateway in appended_now {
         info!(gateway, "a gateway of the fleet is recorded");
-    }
-    if let Some(lsn) = last {
-        shared.appended(lsn);
-        ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
-    }
-    recorded.extend(fleet.newcomers.iter().cloned());
-    let joined = fleet.member && !shared.is_member();
-    shared.reachable.store(true, Ordering::Relaxed);
-    shared.fleet.store(Some(Arc::new(fleet)));
-    if joined {
-        shared.look.notify_one();
+        shared.recorded_members.lock().insert(gateway);
     }
     Ok(())
 }
