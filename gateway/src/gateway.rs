@@ -25,6 +25,7 @@ use tidegate_stock::redis::RedisOptions;
 use tidegate_stock::redis::link::unfit;
 use tokio::runtime::LocalOptions;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tracing::{error, info};
 
 /// Long polls at once in a gateway; more are answered at once.
@@ -105,22 +106,23 @@ impl Gateway {
         let (public_addr, inner_addr) = (public.addr, inner.addr);
         let settle = spawn_thread("tidegate-settle", app.clone(), threads, |core| async move {
             // Tasks of their own: a wake-up of one does not poll the others.
-            let mut tasks = vec![
-                tokio::task::spawn_local(run_proposals(core.clone())),
-                tokio::task::spawn_local(run_rates(core.clone())),
-            ];
+            let mut tasks = JoinSet::new();
+            tasks.spawn_local(run_proposals(core.clone()));
+            tasks.spawn_local(run_rates(core.clone()));
             if core.redis.is_some() {
-                tasks.push(tokio::task::spawn_local(redis::run_fleet(core.clone())));
-                tasks.push(tokio::task::spawn_local(redis::run_follow(core.clone())));
-                tasks.push(tokio::task::spawn_local(redis::run_news(core.clone())));
-                tasks.push(tokio::task::spawn_local(redis::run_sweep(core)));
+                tasks.spawn_local(redis::run_fleet(core.clone()));
+                tasks.spawn_local(redis::run_follow(core.clone()));
+                tasks.spawn_local(redis::run_news(core.clone()));
+                tasks.spawn_local(redis::run_sweep(core.clone()));
             } else {
-                tasks.push(tokio::task::spawn_local(run_settle(core.clone())));
-                tasks.push(tokio::task::spawn_local(snapshots::run(core)));
+                tasks.spawn_local(run_settle(core.clone()));
+                tasks.spawn_local(snapshots::run(core.clone()));
             }
-            for task in tasks {
-                if task.await.is_err() {
-                    error!("a task of the settle thread ended by a panic");
+            while let Some(ended) = tasks.join_next().await {
+                if ended.is_err() {
+                    error!("a task of the settle thread ended by a panic; restart the gateway");
+                } else if !core.app.stopping.is_set() {
+                    error!("a task of the settle thread ended early; restart the gateway");
                 }
             }
         })?;
@@ -169,7 +171,9 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
     let sales = Arc::new(SaleGates::default());
     let stock = match &config.ledger {
-        LedgerKind::Embedded => Stock::Embedded(embedded(&config, &queue, &settle, &sales, &*clock)?),
+        LedgerKind::Embedded => {
+            Stock::Embedded(Box::new(embedded(&config, &queue, &settle, &sales, &*clock)?))
+        }
         LedgerKind::Redis(options) => {
             let journal = Journal::shared(queue.clone(), sales.clone());
             Stock::Redis(Arc::new(redis::start(&config.data.dir, options.clone(), &queue, journal)?))

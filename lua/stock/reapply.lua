@@ -1,8 +1,8 @@
 -- reapply.lua: brings records of a gateway's log into a paused sale: unconditionally, in any order, any number of times.
 --
 -- keys   s t b o d w r x a m
--- args   lineage of the recovery, gateway, then records, each a msgpack array:
---        {'S', version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item} a sale
+-- args   recovery (pause.lua), gateway, then records, each a msgpack array:
+--        {'S', version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item, born} a sale
 --        {'R', restock id, units}
 --        {'O', ticket, hash of the buyer, packed ticket's fields} an order
 --        {'T', ticket, version, status, at, buyer, quantity, claim epoch, order id, pay by, payment id, reason} a transition
@@ -10,11 +10,11 @@
 -- reply  'ok', or 'over' when this recovery has ended or another has begun
 -- keeps  the newest version of a ticket wins, of equals the highest claim epoch, then what holds its units; available may go
 --        below zero; a note whose record turns up is cleared
-local lineage, me = ARGV[1], ARGV[2]
-local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret')
-if not m[1] or m[1] == '' or m[2] ~= lineage then return 'over' end
+local recovery, me = ARGV[1], ARGV[2]
+local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret', 'born')
+if not m[1] or m[1] == '' or m[2] ~= recovery then return 'over' end
 local version, res, live, sold, back = tonumber(m[3]), tonumber(m[4]), tonumber(m[5]), tonumber(m[6]), tonumber(m[7])
-local ret = tonumber(m[8])
+local ret, born = tonumber(m[8]), tonumber(m[9])
 local feed = {}
 local REFUNDS_MAX = 8
 -- Which of two steps to the same version is kept when a lost server took the one and its successor the other.
@@ -167,10 +167,11 @@ for i = 3, #ARGV do
     elseif redis.call('ZREM', O, 's0:' .. redis.call('HGET', R, r[2]) .. ':' .. r[2]) == 1 then
       ret = ret - r[3]
     end
-  elseif kind == 'S' and r[2] > version then
-    version = r[2]
-    redis.call('HSET', S, 'v', r[2], 'sw', r[3], 'spec', r[4], 'ini', r[5], 'opens', r[6], 'closes', r[7], 'limit', r[8],
-      'qmax', r[9], 'cr', r[10], 'deadline', r[11], 'paywin', r[12], 'item', r[13])
+  elseif kind == 'S' and (born == 0 or r[14] < born or r[14] == born and r[2] > version) then
+    -- Made twice, because Redis had lost it: the first counts, whose winners are in the logs.
+    version, born = r[2], r[14]
+    redis.call('HSET', S, 'v', r[2], 'born', r[14], 'sw', r[3], 'spec', r[4], 'ini', r[5], 'opens', r[6], 'closes', r[7],
+      'limit', r[8], 'qmax', r[9], 'cr', r[10], 'deadline', r[11], 'paywin', r[12], 'item', r[13])
   end
 end
 if #feed > 0 then redis.call('RPUSH', W, table.concat(feed)) end

@@ -1,22 +1,22 @@
 -- resume.lua: ends a recovery once every gateway that must has re-applied its log.
 --
 -- keys   s t b o d w r x a m
--- args   channel, sale, lineage of the recovery, gateway, 1 when its log is re-applied, generation that it knew, then members
---        it knows of
+-- args   channel, sale, recovery (pause.lua), its lineage, gateway, 1 when its log is re-applied, generation that it knew, then
+--        members it knows of
 -- reply  {'resumed', generation} · {'waiting', missing gateway …} · {'over'} nothing to do, or another recovery · {'nosale'} no log
 --        held the sale itself
 -- keeps  the generation is above every one that a gateway has seen, also when Redis forgot; the members known to anybody who
 --        re-applied must all have done so, or be excused by an operator (excuse.lua)
-local channel, sale, lineage, me = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local channel, sale, recovery, lineage, me = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local A, M = KEYS[9], KEYS[10]
 local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'gen', 'av')
-if not m[1] or m[1] == '' or m[2] ~= lineage then return { 'over' } end
-if ARGV[5] == '1' then
+if not m[1] or m[1] == '' or m[2] ~= recovery then return { 'over' } end
+if ARGV[6] == '1' then
   redis.call('SADD', A, me)
   redis.call('SADD', M, me)
 end
-for i = 7, #ARGV do redis.call('SADD', M, ARGV[i]) end
-local gen = math.max(tonumber(m[4]), tonumber(ARGV[6]))
+for i = 8, #ARGV do redis.call('SADD', M, ARGV[i]) end
+local gen = math.max(tonumber(m[4]), tonumber(ARGV[7]))
 redis.call('HSET', S, 'gen', gen)
 local missing = redis.call('SDIFF', M, A)
 if #missing > 0 or redis.call('SCARD', A) == 0 then return { 'waiting', unpack(missing) } end

@@ -189,7 +189,7 @@ fn spec(stock: u64) -> SaleSpec {
 
 /// An open sale, and under what it stands.
 async fn sale(ops: &Ops, keys: &SaleKeys, spec: &SaleSpec) -> Fence {
-    ops.put_sale(keys, spec).await.expect("the sale is put").expect("a good spec");
+    ops.put_sale(keys, spec, false).await.expect("the sale is put").expect("a good spec");
     let meta = ops.look(keys).await.expect("Redis answers").expect("the sale is there");
     let opened = ops.switch_sale(keys, &meta.lineage, SaleSwitch::Open).await;
     opened.expect("the sale opens").expect("the sale is there");

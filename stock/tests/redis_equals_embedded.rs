@@ -290,7 +290,7 @@ impl<'s> World<'s> {
     async fn put(&mut self, g: usize) {
         let spec = variant(&mut self.dice);
         let stale = self.fence();
-        let got = self.gateways[g].ops.put_sale(&self.keys, &spec).await.unwrap();
+        let got = self.gateways[g].ops.put_sale(&self.keys, &spec, false).await.unwrap();
         let want = self.ledger.put_sale(&self.sale, &spec, self.now_ms).map(|(_, put)| put);
         assert_eq!(got, want);
         self.refresh(g, got == Ok(SalePut::Changed)).await;
@@ -846,8 +846,8 @@ impl<'s> World<'s> {
     /// Every gateway brings in its log, some twice, in pieces and in any order.
     async fn bring_in(&mut self, before: Epoch) {
         let lineage = self.gateways[0].ops.lineage(&self.keys).await.unwrap();
-        let fence = Fence { lineage: lineage.clone(), generation: 0, version: 0 };
-        assert!(self.gateways[0].ops.pause(&self.keys, &lineage).await.unwrap());
+        let fence = Fence { lineage, generation: 0, version: 0 };
+        let recovery = self.gateways[0].pause(&self.keys).await.expect("it is paused");
         self.all_is_held(&fence).await;
         let mut turns: Vec<usize> = (0..self.gateways.len()).collect();
         turns.push(self.dice.below(self.gateways.len()));
@@ -856,7 +856,7 @@ impl<'s> World<'s> {
         let mut excused = BTreeSet::new();
         let members = self.members.clone();
         for (n, &g) in turns.iter().enumerate() {
-            assert!(self.gateways[g].ops.pause(&self.keys, &lineage).await.unwrap());
+            assert_eq!(self.gateways[g].pause(&self.keys).await.as_ref(), Some(&recovery));
             let mut log: Vec<Entry> = self.gateways[g].log.clone();
             if self.dice.one_in(2) {
                 self.dice.shuffle(&mut log);
@@ -864,7 +864,7 @@ impl<'s> World<'s> {
             let mut rest = log.as_slice();
             while !rest.is_empty() {
                 let (piece, tail) = rest.split_at((1 + self.dice.below(20)).min(rest.len()));
-                assert!(self.gateways[g].reapply(&self.keys, &fence, piece).await);
+                assert!(self.gateways[g].reapply(&self.keys, &recovery, piece).await);
                 rest = tail;
                 // After the last piece all that is in Redis is counted, whatever is still to come.
                 self.counted().await;
@@ -878,7 +878,7 @@ impl<'s> World<'s> {
             }
             let resumed = self.gateways[g]
                 .ops
-                .resume(&self.keys, &lineage, true, before.generation, &members)
+                .resume(&self.keys, &recovery, true, before.generation, &members)
                 .await
                 .unwrap();
             let missing: BTreeSet<String> =
@@ -897,13 +897,13 @@ impl<'s> World<'s> {
             self.excuse(&mut excused).await;
             let resumed = self.gateways[0]
                 .ops
-                .resume(&self.keys, &lineage, true, before.generation, &[])
+                .resume(&self.keys, &recovery, true, before.generation, &[])
                 .await
                 .unwrap();
             assert!(matches!(resumed, Resumed::Resumed { .. }), "{resumed:?}");
         }
-        assert!(!self.gateways[0].ops.pause(&self.keys, &lineage).await.unwrap(), "whole");
-        assert!(!self.gateways[0].reapply(&self.keys, &fence, &[]).await, "over");
+        assert_eq!(self.gateways[0].pause(&self.keys).await, None, "whole");
+        assert!(!self.gateways[0].reapply(&self.keys, &recovery, &[]).await, "over");
     }
 
     async fn excuse(&mut self, excused: &mut BTreeSet<String>) {
@@ -930,7 +930,7 @@ impl<'s> World<'s> {
         paused("resolve", gateway.ops.resolve(&keys, fence, &[order.ticket]).await.unwrap_err());
         paused("restock", gateway.ops.restock(&keys, &lineage, "new", 1).await.unwrap_err());
         paused("validate", gateway.ops.validate(&keys, &lineage, &[(order.ticket, 0)]).await.unwrap_err());
-        paused("put", gateway.ops.put_sale(&keys, &spec).await.unwrap_err());
+        paused("put", gateway.ops.put_sale(&keys, &spec, false).await.unwrap_err());
     }
 
     /// The identities hold but for those of units that logs still to come will explain.

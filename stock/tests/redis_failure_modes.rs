@@ -12,7 +12,7 @@ use support::{fresh_id, spec};
 use testing::redis::RedisServer;
 use tidegate_stock::redis::link::CallError;
 use tidegate_stock::redis::ops::{Delivers, Moved, ReserveCall, Reserved, Restocked, Resumed, SaleMeta};
-use tidegate_stock::redis::{Fence, Lineage, OpError, SaleKeys};
+use tidegate_stock::redis::{Fence, OpError, SaleKeys};
 use tidegate_stock::*;
 
 const SALE: &str = "sale";
@@ -77,7 +77,7 @@ impl Shop {
     /// As a server would that took over with this data: nobody has noticed yet.
     async fn under_another_lineage(&self) {
         self.server.command(&["HSET", self.keys.meta(), "lin", "the server before"]);
-        assert!(self.a.ops.pause(&self.keys, &self.fence.lineage).await.unwrap());
+        assert!(self.a.pause(&self.keys).await.is_some());
     }
 
     async fn goes_on(&mut self) {
@@ -257,7 +257,7 @@ async fn fm15_a_sale_that_is_put_again_keeps_what_was_sold_also_after_redis_was_
     let mut shop = Shop::open(spec(3)).await;
     shop.win("ann").await;
     shop.settle().await;
-    assert_eq!(shop.b.ops.put_sale(&shop.keys, &shop.spec).await.unwrap(), Ok(SalePut::Unchanged));
+    assert_eq!(shop.b.ops.put_sale(&shop.keys, &shop.spec, true).await.unwrap(), Ok(SalePut::Unchanged));
     let changed = SaleSpec { per_buyer_limit: 2, ..shop.spec.clone() };
     shop.fence = shop.a.put(&shop.keys, &changed).await;
     shop.spec = changed;
@@ -272,11 +272,75 @@ async fn fm15_a_sale_that_is_put_again_keeps_what_was_sold_also_after_redis_was_
         }
     };
     assert_ne!(lineage, shop.fence.lineage);
-    assert!(shop.a.ops.pause(&shop.keys, &lineage).await.unwrap());
-    assert!(matches!(shop.b.ops.put_sale(&shop.keys, &shop.spec).await, Err(OpError::Paused)));
+    assert!(shop.a.pause(&shop.keys).await.is_some());
+    assert!(matches!(shop.b.ops.put_sale(&shop.keys, &shop.spec, true).await, Err(OpError::Paused)));
     shop.recover().await;
     assert_eq!(shop.available().await, 2, "total minus sold");
     assert_eq!(shop.look().await.spec.unwrap(), shop.spec);
+}
+
+#[tokio::test]
+async fn fm15_a_sale_that_redis_lost_is_not_put_on_sale_anew_by_who_knows_it() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    shop.server.command(&["FLUSHALL"]);
+    let put = shop.a.ops.put_sale(&shop.keys, &shop.spec, true).await;
+    assert!(matches!(put, Err(OpError::NoSale)), "{put:?}");
+    shop.recover().await;
+    assert_eq!(shop.available().await, 2);
+}
+
+#[tokio::test]
+async fn fm15_a_sale_made_again_after_a_loss_is_paused_by_who_remembers_the_first() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    let first = shop.look().await.born_ms;
+    shop.server.command(&["FLUSHALL"]);
+    // A gateway of an empty log: it cannot know better, and sells, under a version above the first sale's.
+    let other = SaleSpec { per_buyer_limit: 2, ..spec(5) };
+    let mut fence = shop.b.put(&shop.keys, &other).await;
+    for limit in 3..6 {
+        fence = shop.b.put(&shop.keys, &SaleSpec { per_buyer_limit: limit, ..other.clone() }).await;
+    }
+    shop.b.reserve(&shop.keys, &fence, &other, &[order("bob")], &[], false).await.unwrap();
+    shop.b.settle(&shop.keys, &fence).await;
+    assert_eq!(shop.b.pause(&shop.keys).await, None);
+
+    let recovery = shop.a.pause(&shop.keys).await;
+    assert!(recovery.is_some(), "the sale was made later than the one in this log");
+    assert_eq!(shop.b.pause(&shop.keys).await, recovery, "both take part in the same");
+    shop.recover().await;
+    let meta = shop.look().await;
+    assert_eq!((meta.born_ms, meta.spec.as_ref()), (first, Some(&shop.spec)), "the first counts");
+    assert_eq!(shop.available().await, 1, "3 units, and both winners have theirs");
+    assert_eq!(shop.b.pause(&shop.keys).await, None, "the older birth is no loss");
+}
+
+#[tokio::test]
+async fn fm20_a_second_loss_during_a_recovery_begins_it_again_for_all() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    shop.server.command(&["FLUSHALL"]);
+    let members = ["a".to_owned(), "b".to_owned()];
+    let first = shop.a.pause(&shop.keys).await.expect("it is paused");
+    assert!(shop.a.reapply(&shop.keys, &first, &shop.a.log).await);
+    let waits = shop.a.ops.resume(&shop.keys, &first, true, 0, &members).await.unwrap();
+    assert_eq!(waits, Resumed::Waiting(vec!["b".to_owned()]));
+    // What a has brought in is lost again, on the same server.
+    shop.server.command(&["FLUSHALL"]);
+    let second = shop.b.pause(&shop.keys).await.expect("it is paused");
+    assert_ne!(second, first);
+    assert!(shop.b.reapply(&shop.keys, &second, &shop.b.log).await);
+    assert_eq!(shop.a.ops.resume(&shop.keys, &first, true, 0, &members).await.unwrap(), Resumed::Over);
+    assert!(!shop.a.reapply(&shop.keys, &first, &shop.a.log).await);
+    let waits = shop.b.ops.resume(&shop.keys, &second, true, 0, &members).await.unwrap();
+    assert_eq!(waits, Resumed::Waiting(vec!["a".to_owned()]), "not without a's log");
+    assert!(matches!(shop.a.recover(&shop.keys, &members).await, Resumed::Resumed { .. }));
+    shop.goes_on().await;
+    assert_eq!(shop.available().await, 2);
 }
 
 #[tokio::test]
@@ -405,7 +469,7 @@ async fn fm48_nothing_is_called_absent_while_a_log_may_bring_it_in() {
     shop.server.command(&["FLUSHALL"]);
     let lost = shop.a.ops.resolve(&shop.keys, &shop.fence, &[ticket]).await;
     assert!(matches!(lost, Err(OpError::NoSale)), "{lost:?}");
-    shop.a.ops.pause(&shop.keys, &shop.fence.lineage).await.unwrap();
+    shop.a.pause(&shop.keys).await.expect("it is paused");
     let paused = shop.a.ops.resolve(&shop.keys, &shop.fence, &[ticket]).await;
     assert!(matches!(paused, Err(OpError::Paused)), "{paused:?}");
 }
@@ -644,7 +708,7 @@ async fn a_sale_under_another_server_is_not_changed_before_it_is_whole() {
     let shop = Shop::open(spec(1)).await;
     shop.server.command(&["HSET", shop.keys.meta(), "lin", "the server before"]);
     let changed = SaleSpec { per_buyer_limit: 2, ..shop.spec.clone() };
-    assert!(matches!(shop.a.ops.put_sale(&shop.keys, &changed).await, Err(OpError::Paused)));
+    assert!(matches!(shop.a.ops.put_sale(&shop.keys, &changed, true).await, Err(OpError::Paused)));
 }
 
 #[tokio::test]
@@ -659,9 +723,9 @@ async fn a_member_that_did_not_come_keeps_the_sale_paused_until_it_is_excused() 
     assert_eq!(shop.a.recover(&shop.keys, &members).await, Resumed::Waiting(vec!["b".to_owned()]));
     let worst = shop.a.ops.excuse(&shop.keys, "b").await.unwrap().unwrap();
     assert_eq!((worst.available, worst.live), (2, 1), "bob's unit would be sold again");
-    let lineage = Lineage(shop.fence.lineage.0.clone());
+    let recovery = shop.a.pause(&shop.keys).await.expect("it is paused");
     assert!(matches!(
-        shop.a.ops.resume(&shop.keys, &lineage, true, 0, &[]).await.unwrap(),
+        shop.a.ops.resume(&shop.keys, &recovery, true, 0, &[]).await.unwrap(),
         Resumed::Resumed { .. }
     ));
     assert_eq!(shop.available().await, 2);
@@ -671,5 +735,8 @@ async fn a_member_that_did_not_come_keeps_the_sale_paused_until_it_is_excused() 
 async fn limit_groups_are_refused() {
     let shop = Shop::open(spec(1)).await;
     let grouped = SaleSpec { limit_group: Some("g".to_owned()), ..spec(1) };
-    assert!(matches!(shop.a.ops.put_sale(&shop.keys, &grouped).await.unwrap(), Err(SaleError::Invalid(_))));
+    assert!(matches!(
+        shop.a.ops.put_sale(&shop.keys, &grouped, false).await.unwrap(),
+        Err(SaleError::Invalid(_))
+    ));
 }

@@ -29,7 +29,7 @@ pub(super) async fn place(
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
-    let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app))?; //          gate 1: known
+    let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app, sale))?; //          gate 1: known
     let key = idempotency_key(headers)?;
     not_paused(&sale)?;
     let winner = key.is_some() && may_have_won(app, &sale, headers, peer);
@@ -56,10 +56,12 @@ pub(super) async fn place(
     conclude(core, &sale, outcome, headers).await
 }
 
-/// With a shared ledger a name is unknown only once all sales have been read.
-pub(super) fn unknown_sale(app: &App) -> Refusal {
-    match app.stock.shared().and_then(|shared| shared.unready()) {
+/// Why there is no gate for a name. With a shared ledger it is unknown only once all sales have been read.
+pub(super) fn unknown_sale(app: &App, sale: &str) -> Refusal {
+    let Some(shared) = app.stock.shared() else { return Refusal::SaleNotFound };
+    match shared.unready() {
         Some(why) => Refusal::LedgerUnavailable(why),
+        None if shared.find(sale).is_some() => Refusal::SalePaused,
         None => Refusal::SaleNotFound,
     }
 }

@@ -11,7 +11,7 @@ use tidegate_stock::Window;
 /// `GET /v1/sales/{sale}`
 pub(super) fn get(core: &Core, sale: &str) -> Result<Answer, Refusal> {
     let app = &core.app;
-    let gate = app.sales.find(sale).ok_or_else(|| super::orders::unknown_sale(app))?;
+    let gate = app.sales.find(sale).ok_or_else(|| super::orders::unknown_sale(app, sale))?;
     let now_ms = app.clock.now_ms();
     let rules = gate.rules();
     let info = SaleInfo {

@@ -21,7 +21,7 @@ use tidegate_stock::{Ledger, SaleView};
 /// Who keeps the stock.
 pub enum Stock {
     /// This process, alone.
-    Embedded(Ledger<Journal>),
+    Embedded(Box<Ledger<Journal>>),
     /// Redis, for several gateways.
     Redis(Arc<Shared>),
 }

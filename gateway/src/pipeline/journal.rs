@@ -66,6 +66,9 @@ enum LedgerRecord<'a> {
         /// Of a shared ledger: rises with every change of the sale.
         #[serde(default, skip_serializing_if = "is_zero")]
         version: u64,
+        /// Of a shared ledger: when the sale was made, which tells it from one made again after a loss.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        born_ms: u64,
     },
     /// A gateway may sell from the same stock.
     Member {
@@ -81,8 +84,8 @@ enum LedgerRecord<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(version: &u64) -> bool {
-    *version == 0
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 thread_local! {
@@ -101,24 +104,15 @@ impl tidegate_stock::Journal for Journal {
 }
 
 impl Journal {
-    /// As `append`; `mark` is the claim epoch of an order or a transition, or the version of a sale's record: what a
-    /// shared ledger tells its records apart by. 0 in a ledger of its own.
+    /// As `append`; `mark` is the claim epoch of an order or a transition: what a shared ledger tells its records apart
+    /// by. 0 in a ledger of its own.
     pub fn append_as(&self, record: &Record<'_>, mark: u64) -> Result<Lsn, JournalError> {
         BODY.with_borrow_mut(|body| {
             body.clear();
             match record {
                 Record::Order(order) => self.append_order(order, mark, body),
                 Record::Transition(transition) => self.append_transition(transition, mark, body),
-                Record::Sale(SaleRecord { sale, spec, switch, at_ms }) => {
-                    let record = LedgerRecord::Sale {
-                        sale: Cow::Borrowed(sale),
-                        spec: Cow::Borrowed(spec),
-                        switch: *switch,
-                        at_ms: *at_ms,
-                        version: mark,
-                    };
-                    self.append_ledger(sale, &record, body)
-                }
+                Record::Sale(record) => self.append_ledger(record.sale, &sale_record(record, 0, 0), body),
                 Record::Restock(RestockRecord { sale, restock_id, quantity, at_ms }) => {
                     let record = LedgerRecord::Restock {
                         sale: Cow::Borrowed(sale),
@@ -144,6 +138,19 @@ impl Journal {
     /// Of a gateway's share in a ledger that several have.
     pub fn shared(queue: Queue, sales: Arc<SaleGates>) -> Self {
         Self { queue, settle: None, sales }
+    }
+
+    /// Writes down a sale of a shared ledger, as it is in this version; `born_ms`: when it was made.
+    pub fn append_sale(
+        &self,
+        record: &SaleRecord<'_>,
+        version: u64,
+        born_ms: u64,
+    ) -> Result<Lsn, JournalError> {
+        BODY.with_borrow_mut(|body| {
+            body.clear();
+            self.append_ledger(record.sale, &sale_record(record, version, born_ms), body)
+        })
     }
 
     /// Writes down that a gateway may sell from the same stock: its log is needed to rebuild the ledger.
@@ -293,6 +300,12 @@ impl Journal {
     }
 }
 
+fn sale_record<'a>(record: &SaleRecord<'a>, version: u64, born_ms: u64) -> LedgerRecord<'a> {
+    let SaleRecord { sale, spec, switch, at_ms } = *record;
+    let (sale, spec) = (Cow::Borrowed(sale), Cow::Borrowed(spec));
+    LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms }
+}
+
 /// A refusal of the log in the ledger's words.
 pub fn refused(error: AppendError) -> JournalError {
     match error {
@@ -345,8 +358,13 @@ pub fn claim_of(message: &Message) -> u32 {
 pub enum SharedRecord {
     /// A gateway that may sell from the same stock.
     Member(String),
-    /// A sale's record has this version.
-    SaleVersion(u64),
+    /// Which of a sale's records this is.
+    Sale {
+        /// Of spec and switch.
+        version: u64,
+        /// When the sale was made.
+        born_ms: u64,
+    },
 }
 
 /// Reads what a message of a shared ledger's log tells besides its record. `None`: nothing.
@@ -356,7 +374,7 @@ pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
     }
     match serde_json::from_slice(&message.body).ok()? {
         LedgerRecord::Member { gateway, .. } => Some(SharedRecord::Member(gateway.into_owned())),
-        LedgerRecord::Sale { version, .. } => Some(SharedRecord::SaleVersion(version)),
+        LedgerRecord::Sale { version, born_ms, .. } => Some(SharedRecord::Sale { version, born_ms }),
         LedgerRecord::Restock { .. } => None,
     }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{
-    Batch, BatchReply, Claimed, Moved, Reapply, ReserveCall, Reserved, Restocked, Resumed, SaleMeta, Swept,
-    TransitionCall,
+    Batch, BatchReply, Claimed, Moved, Reapply, RecoveryId, ReserveCall, Reserved, Restocked, Resumed,
+    SaleMeta, Swept, TransitionCall,
 };
 use tidegate_stock::redis::{Fence, Link, Note, OpError, Ops, Owed, PackedTicket, RedisOptions, SaleKeys};
 use tidegate_stock::testing::OwnedRecord;
@@ -21,6 +21,8 @@ pub struct Entry {
     pub epoch: u32,
     /// Of a sale's record.
     pub version: u64,
+    /// Of a sale's record: when the sale was made.
+    pub born_ms: u64,
 }
 
 /// One gateway. What it has in `log` is durable; everything else dies with it.
@@ -65,7 +67,7 @@ pub fn entry_of(claimed: &Claimed, sale: &str, now_ms: u64) -> Entry {
             0,
         ),
     };
-    Entry { record, epoch, version: 0 }
+    Entry { record, epoch, version: 0, born_ms: 0 }
 }
 
 pub fn fence_of(meta: &SaleMeta) -> Fence {
@@ -92,7 +94,7 @@ impl Gateway {
 
     /// Creates a sale, with its record.
     pub async fn put(&mut self, keys: &SaleKeys, spec: &SaleSpec) -> Fence {
-        self.ops.put_sale(keys, spec).await.unwrap().unwrap();
+        self.ops.put_sale(keys, spec, false).await.unwrap().unwrap();
         let meta = self.ops.look(keys).await.unwrap().unwrap();
         self.log_sale(keys, &meta);
         fence_of(&meta)
@@ -101,7 +103,8 @@ impl Gateway {
     pub fn log_sale(&mut self, keys: &SaleKeys, meta: &SaleMeta) {
         let spec = meta.spec.as_ref().unwrap();
         let record = Record::Sale(SaleRecord { sale: &keys.sale, spec, switch: meta.switch, at_ms: 0 });
-        self.log.push(Entry { record: OwnedRecord::from(&record), epoch: 0, version: meta.version });
+        let (version, born_ms) = (meta.version, meta.born_ms);
+        self.log.push(Entry { record: OwnedRecord::from(&record), epoch: 0, version, born_ms });
     }
 
     pub async fn reserve(
@@ -131,7 +134,8 @@ impl Gateway {
         for (call, answer) in calls.iter().zip(&reply.answers) {
             if *answer == Reserved::Won && !lost {
                 let record = OwnedRecord::from(&Record::Order(call.packed.order(call.ticket, &keys.sale)));
-                self.owed.push((Note::of_win(call.ticket), Entry { record, epoch: 0, version: 0 }));
+                self.owed
+                    .push((Note::of_win(call.ticket), Entry { record, epoch: 0, version: 0, born_ms: 0 }));
             }
         }
         Ok(reply)
@@ -236,21 +240,26 @@ impl Gateway {
     }
 
     /// Brings its log in, from `from` to `to`.
-    pub async fn reapply(&self, keys: &SaleKeys, fence: &Fence, entries: &[Entry]) -> bool {
+    pub async fn reapply(&self, keys: &SaleKeys, recovery: &RecoveryId, entries: &[Entry]) -> bool {
         let mut records = Reapply::default();
         for entry in entries {
             add(&mut records, entry, &self.name);
         }
-        self.ops.reapply(keys, &fence.lineage, &records).await.unwrap()
+        self.ops.reapply(keys, recovery, &records).await.unwrap()
     }
 
     /// Pause, all of the log, resume.
     pub async fn recover(&self, keys: &SaleKeys, members: &[String]) -> Resumed {
+        let recovery = self.pause(keys).await.expect("it is paused");
+        assert!(self.reapply(keys, &recovery, &self.log).await);
+        self.ops.resume(keys, &recovery, true, 0, members).await.unwrap()
+    }
+
+    /// Pauses the sale unless it is whole, as far as this gateway's log tells.
+    pub async fn pause(&self, keys: &SaleKeys) -> Option<RecoveryId> {
         let lineage = self.ops.lineage(keys).await.unwrap();
-        let fence = Fence { lineage, generation: 0, version: 0 };
-        self.ops.pause(keys, &fence.lineage).await.unwrap();
-        self.reapply(keys, &fence, &self.log).await;
-        self.ops.resume(keys, &fence.lineage, true, 0, members).await.unwrap()
+        let born_ms = self.log.iter().map(|entry| entry.born_ms).find(|born| *born > 0);
+        self.ops.pause(keys, &lineage, born_ms.unwrap_or_default()).await.unwrap()
     }
 
     pub async fn fence(&self, keys: &SaleKeys) -> Fence {
@@ -260,7 +269,7 @@ impl Gateway {
 
 pub fn add(records: &mut Reapply, entry: &Entry, gateway: &str) {
     match entry.record.borrow() {
-        Record::Sale(sale) => records.sale(&sale, entry.version),
+        Record::Sale(sale) => records.sale(&sale, entry.version, entry.born_ms),
         Record::Restock(restock) => records.restock(&restock),
         Record::Order(order) => records.order(&order, gateway, entry.epoch),
         Record::Transition(transition) => records.transition(&transition, entry.epoch),

@@ -154,9 +154,10 @@ async fn still_ours(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Resu
     let (Some(redis), queue) = (&core.redis, &core.app.queue) else { return Ok(deliveries) };
     let mut by_sale: BTreeMap<String, Vec<(Delivery, TicketId)>> = BTreeMap::new();
     for delivery in deliveries {
-        match ticket_of(&delivery) {
-            Some(ticket) => by_sale.entry(delivery.message.tag.clone()).or_default().push((delivery, ticket)),
-            None => error!(position = %delivery.message.position, "an order message without a ticket"),
+        if let Some(ticket) = ticket_of(&delivery) {
+            by_sale.entry(delivery.message.tag.clone()).or_default().push((delivery, ticket));
+        } else {
+            error!(position = %delivery.message.position, "an order message without a ticket");
         }
     }
     let (mut kept, mut over, mut later) = (Vec::new(), Vec::new(), Vec::new());
@@ -172,7 +173,7 @@ async fn still_ours(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Resu
                         Delivers::Over => over.push(delivery.receipt),
                         // Not ours to judge: it stays leased, comes again, and ends as a dead letter that people see.
                         Delivers::Unknown => {
-                            error!(%ticket, "an order message without a ticket in the ledger")
+                            error!(%ticket, "an order message without a ticket in the ledger");
                         }
                     }
                 }

@@ -151,11 +151,7 @@ impl Batcher {
             }
             if let Err(notes) = self.send_orders(core, &mut orders, notes).await {
                 // Not taken: they wait, and are sent again. Clearing twice is clearing once.
-                let mut waiting = self.notes.borrow_mut();
-                for note in notes.into_iter().rev() {
-                    waiting.push_front(note);
-                }
-                drop(waiting);
+                self.put_back(notes);
                 if core.app.stopping.is_set() {
                     self.orders_fly.set(false);
                     return;
@@ -164,6 +160,13 @@ impl Batcher {
                     tokio::time::sleep(AGAIN).await;
                 }
             }
+        }
+    }
+
+    fn put_back(&self, notes: Vec<WaitingNote>) {
+        let mut waiting = self.notes.borrow_mut();
+        for note in notes.into_iter().rev() {
+            waiting.push_front(note);
         }
     }
 
@@ -179,7 +182,7 @@ impl Batcher {
                 continue;
             }
             if let Err(refused) = &log {
-                let _ = reply.send(Err(crate::pipeline::refused(refused.clone()).into()));
+                let _ = reply.send(Err(crate::pipeline::refused(*refused).into()));
                 continue;
             }
             orders.calls.push(call);
@@ -340,9 +343,9 @@ impl Batcher {
     }
 
     fn record_move(&self, core: &CoreLedger, ticket: TicketId, moved: Moved) -> Result<Move, LedgerError> {
-        let (packed, note) = match &moved {
-            Moved::Done { ticket, note, .. } | Moved::LateMoney { ticket, note } => (ticket, note),
-            _ => return Ok(Move { moved, settled: None }),
+        let (Moved::Done { ticket: packed, note, .. } | Moved::LateMoney { ticket: packed, note }) = &moved
+        else {
+            return Ok(Move { moved, settled: None });
         };
         let settled = self.record(core, note, Some(packed));
         match settled {

@@ -333,7 +333,7 @@ impl CoreLedger {
     }
 
     /// The sale of a ticket: known here, or found by following the feeds of all sales, at most every
-    /// [`SEARCH_PAUSE`].
+    /// [`SEARCH_PAUSE`]. `None` only when every sale could be read: what is told absent is.
     async fn locate(&self, id: TicketId) -> Result<Option<Arc<SaleShared>>, LedgerError> {
         if let Some(sale) = self.shared.sale_of(id) {
             return Ok(Some(sale));
@@ -346,12 +346,16 @@ impl CoreLedger {
             if let Some(searched) = self.searched.get() {
                 tokio::time::sleep_until(searched + SEARCH_PAUSE).await;
             }
-            self.searched.set(Some(Instant::now()));
+            let began = Instant::now();
             for sale in self.shared.sales() {
                 self.follow_feed(&sale, u64::MAX).await?;
             }
+            self.searched.set(Some(began));
         }
-        Ok(self.shared.sale_of(id))
+        match self.shared.sale_of(id) {
+            None if self.shared.any_unread() => Err(LedgerError::Paused),
+            found => Ok(found),
+        }
     }
 
     /// Learns wins until `upto` elements of the feed are known; `u64::MAX`: all there are now.
@@ -405,7 +409,8 @@ impl CoreLedger {
     pub async fn put_sale(&self, name: &str, spec: &SaleSpec) -> Result<SalePut, SaleFailure> {
         self.ready()?;
         let keys = self.ops.keys(name);
-        let put = match self.ops.put_sale(&keys, spec).await {
+        let known = self.shared.find(name).is_some_and(|sale| sale.recorded().is_some());
+        let put = match self.ops.put_sale(&keys, spec, known).await {
             Ok(put) => put?,
             Err(error) => {
                 return Err(match self.shared.find(name) {
@@ -424,8 +429,17 @@ impl CoreLedger {
         let sale = self.sale(name)?.ok_or(SaleError::NotFound)?;
         let standing = sale.standing().filter(|_| !sale.is_paused()).ok_or(LedgerError::Paused)?;
         let done = self.ops.switch_sale(&sale.keys, &standing.fence.lineage, to).await;
-        done.map_err(|error| self.refusal(&sale, &error))??;
+        self.not_lost(&sale, done.map_err(|error| self.refusal(&sale, &error))?)?;
         Ok(self.seen(&sale).await?)
+    }
+
+    /// A sale that this gateway has sold in and that Redis does not know has been lost: it is no unknown one.
+    fn not_lost<T>(&self, sale: &SaleShared, done: Result<T, SaleError>) -> Result<T, SaleFailure> {
+        if matches!(done, Err(SaleError::NotFound)) {
+            self.shared.doubt(sale);
+            return Err(LedgerError::Paused.into());
+        }
+        Ok(done?)
     }
 
     /// Adds units, once for each id. Answers when they are for sale.
@@ -438,7 +452,7 @@ impl CoreLedger {
         let sale = self.sale(name)?.ok_or(SaleError::NotFound)?;
         let (flight, standing) = sale.enter().ok_or(LedgerError::Paused)?;
         let done = self.ops.restock(&sale.keys, &standing.fence.lineage, restock_id, quantity).await;
-        let done = done.map_err(|error| self.refusal(&sale, &error))??;
+        let done = self.not_lost(&sale, done.map_err(|error| self.refusal(&sale, &error))?)?;
         let unknown = LedgerError::Unknown { ticket: None };
         match done {
             Restocked::Done(note) => {
@@ -463,7 +477,7 @@ impl CoreLedger {
             let looked = self.shared.looked.notified();
             tokio::pin!(looked);
             looked.as_mut().enable();
-            if sale.was_looked_at(turn) {
+            if sale.was_taken_over(turn) {
                 return Ok(());
             }
             if tokio::time::timeout_at(end, looked).await.is_err() {

@@ -5,6 +5,7 @@ use super::core::CoreLedger;
 use super::recover;
 use super::shared::{SaleShared, Shared, Standing};
 use crate::ledger::LedgerError;
+use crate::pipeline::size_reserve;
 use crate::state::{App, Core};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,12 +14,15 @@ use std::time::Duration;
 use tidegate_stock::redis::link::{PubSubEvent, subscribe};
 use tidegate_stock::redis::ops::{News, SaleMeta};
 use tidegate_stock::redis::{Fence, OpError, keys};
-use tidegate_stock::{Epoch, Record, SaleRecord};
+use tidegate_stock::{Epoch, SaleRecord};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// Every sale is looked at so often, flags among them: what the news missed.
 const LOOK: Duration = Duration::from_secs(1);
+/// Sales looked at at once.
+const LOOKS_MAX: usize = 64;
 /// Pause after Redis did not answer.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -26,38 +30,30 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub async fn run_follow(core: Rc<Core>) {
     let Some(ledger) = core.redis.clone() else { return };
     let shared = ledger.shared.clone();
+    let looks = Rc::new(Semaphore::new(LOOKS_MAX));
     let mut next = Instant::now();
-    let mut created = false;
+    let (mut named, mut created) = (false, false);
     while !core.app.stopping.is_set() {
         if Instant::now() >= next {
-            next = Instant::now() + LOOK;
-            if let Err(error) = find_sales(&ledger).await {
-                shared.reachable.store(!matches!(error, OpError::Call(_)), Ordering::Relaxed);
-                next = Instant::now() + AGAIN;
+            // A thousand sales a second at most, so that many of them are no load for Redis.
+            next = Instant::now() + LOOK * (1 + shared.sales().len() as u32 / 1_000);
+            match find_sales(&ledger).await {
+                Ok(()) => named = true,
+                Err(error) => {
+                    shared.reachable.store(!matches!(error, OpError::Call(_)), Ordering::Relaxed);
+                    next = Instant::now() + AGAIN;
+                }
             }
+            size_reserve(&core.app);
         }
         if shared.is_member() && !created {
             created = create_configured(&core.app, &ledger).await;
         }
-        for sale in shared.sales() {
-            let Some(turn) = sale.look_due() else { continue };
-            match look(&ledger, &sale).await {
-                Ok(()) => {
-                    shared.reachable.store(true, Ordering::Relaxed);
-                    sale.look_done(turn);
-                    shared.looked.notify_waiters();
-                }
-                Err(why) => {
-                    shared.reachable.store(false, Ordering::Relaxed);
-                    warn!(sale = %sale.keys.sale, %why, "the sale cannot be read from Redis; tried again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
+        let sales = shared.sales();
+        for sale in sales.iter().filter(|sale| sale.look_due().is_some() && sale.begin_looking()) {
+            tokio::task::spawn_local(look_until_seen(ledger.clone(), sale.clone(), looks.clone()));
         }
-        if shared.is_member()
-            && shared.sales().iter().all(|sale| sale.look_due().is_none())
-            && next > Instant::now()
-        {
+        if named && created && sales.iter().all(|sale| sale.was_looked_at()) {
             shared.followed.store(true, Ordering::Relaxed);
         }
         tokio::select! {
@@ -74,18 +70,18 @@ async fn create_configured(app: &App, ledger: &Rc<CoreLedger>) -> bool {
         let shared = ledger.shared.find_or_insert(&sale.sale);
         match ledger.ops.look(&shared.keys).await {
             Ok(Some(_)) => continue,
-            // This log knows it: Redis has lost it, and the look that follows brings it back.
-            Ok(None) if shared.recorded.load(Ordering::Acquire) > 0 => continue,
             Ok(None) => {}
             Err(_) => return false,
         }
-        match ledger.ops.put_sale(&shared.keys, &sale.spec).await {
-            Ok(Ok(_)) => {}
+        // One that this log knows and Redis does not has been lost: the look that follows brings it back.
+        match ledger.ops.put_sale(&shared.keys, &sale.spec, shared.recorded().is_some()).await {
+            Ok(Ok(_)) | Err(OpError::NoSale) => {}
             Ok(Err(refused)) => {
-                error!(sale = sale.sale, %refused, "a [[sale]] of the configuration is refused")
+                error!(sale = sale.sale, %refused, "a [[sale]] of the configuration is refused");
             }
             Err(_) => return false,
         }
+        ledger.shared.look_at(&shared);
     }
     true
 }
@@ -101,26 +97,71 @@ async fn find_sales(ledger: &Rc<CoreLedger>) -> Result<(), OpError> {
     Ok(())
 }
 
+/// Looks at one sale as long as looks are asked for; after a failure, once more in a moment.
+async fn look_until_seen(ledger: Rc<CoreLedger>, sale: Arc<SaleShared>, looks: Rc<Semaphore>) {
+    let shared = &ledger.shared;
+    {
+        // The semaphore is never closed.
+        let _permit = looks.acquire().await;
+        while let Some(turn) = sale.look_due() {
+            match look(&ledger, &sale).await {
+                Ok(seen) => {
+                    shared.reachable.store(true, Ordering::Relaxed);
+                    sale.looked(turn, matches!(seen, Seen::TakenOver));
+                    shared.looked.notify_waiters();
+                }
+                Err(why) => {
+                    let first = sale.look_failed();
+                    if shared.reachable.swap(false, Ordering::Relaxed) && first {
+                        warn!(sale = %sale.keys.sale, %why, "the sale cannot be read from Redis; tried again");
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                    break;
+                }
+            }
+        }
+    }
+    sale.end_looking();
+    // Also when nothing is due: the first look of the last sale makes the gateway ready.
+    shared.look.notify_one();
+}
+
+/// What a look came to.
+enum Seen {
+    /// The sale is believed to stand as it was seen.
+    TakenOver,
+    /// It is being made whole first, or there is none.
+    NotYet,
+}
+
 /// Looks at a sale: takes over what changed, and decides whether it may sell.
-async fn look(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), String> {
+async fn look(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<Seen, String> {
     let text = |error: OpError| error.to_string();
-    let lineage = ledger.ops.lineage(&sale.keys).await.map_err(|error| error.to_string())?;
+    let mut lineage = ledger.ops.lineage(&sale.keys).await.map_err(|error| error.to_string())?;
     let meta = ledger.ops.look(&sale.keys).await.map_err(text)?;
+    let recorded = sale.recorded();
+    sale.set_absent(meta.is_none() && recorded.is_none());
     let Some(meta) = meta else {
         // A name whose sale was never made is passed over; one that this log knows has been lost.
-        if sale.recorded.load(Ordering::Acquire) > 0 {
+        if recorded.is_some() {
             recover::begin(ledger, sale);
         }
-        return Ok(());
+        return Ok(Seen::NotYet);
     };
-    if meta.paused.is_some() || meta.lineage != lineage {
+    if meta.lineage != lineage {
+        // What the connection was told when it was made may be long past.
+        lineage = ledger.ops.lineage_fresh(&sale.keys).await.map_err(|error| error.to_string())?;
+    }
+    // One that was made after the one in the log was made by somebody who could not know of the loss.
+    let made_again = recorded.is_some_and(|(_, born_ms)| meta.born_ms > born_ms);
+    if meta.paused.is_some() || meta.lineage != lineage || made_again {
         recover::begin(ledger, sale);
-        return Ok(());
+        return Ok(Seen::NotYet);
     }
     if sale.recovering.load(Ordering::Acquire) {
-        return Ok(());
+        return Ok(Seen::NotYet);
     }
-    if meta.version > sale.recorded.load(Ordering::Acquire) {
+    if recorded != Some((meta.version, meta.born_ms)) {
         record_sale(ledger, sale, &meta).await?;
     }
     take_over(ledger, sale, meta).await.map_err(|error| error.to_string())
@@ -131,11 +172,11 @@ async fn record_sale(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>, meta: &Sal
     let Some(spec) = &meta.spec else { return Err("it has no spec".to_owned()) };
     let at_ms = ledger.app.clock.now_ms();
     let record = SaleRecord { sale: &sale.keys.sale, spec, switch: meta.switch, at_ms };
-    let appended = ledger.shared.journal.append_as(&Record::Sale(record), meta.version);
+    let appended = ledger.shared.journal.append_sale(&record, meta.version, meta.born_ms);
     let lsn = appended.map_err(|error| error.to_string())?;
     ledger.shared.appended(lsn);
     ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
-    sale.recorded.store(meta.version, Ordering::Release);
+    sale.set_recorded(meta.version, meta.born_ms);
     Ok(())
 }
 
@@ -143,9 +184,9 @@ async fn take_over(
     ledger: &Rc<CoreLedger>,
     sale: &Arc<SaleShared>,
     meta: SaleMeta,
-) -> Result<(), LedgerError> {
+) -> Result<Seen, LedgerError> {
     let app = &ledger.app;
-    let Some(view) = meta.view(&sale.keys.sale) else { return Ok(()) };
+    let Some(view) = meta.view(&sale.keys.sale) else { return Ok(Seen::NotYet) };
     if sale.gate.load().is_none() {
         // Nobody meets the gate before it knows the winners and whether it is open.
         let gate = app.sales.put(&view);
@@ -168,14 +209,14 @@ async fn take_over(
         info!(sale = %sale.keys.sale, generation = epoch.generation, "the sale goes on");
     }
     sale.go_on(Standing { meta, fence });
-    heed_stock(app, sale, available, epoch);
+    heed_stock(sale, available, epoch);
     if missed {
         app.watch.notify_all();
     }
-    Ok(())
+    Ok(Seen::TakenOver)
 }
 
-fn heed_stock(_app: &App, sale: &SaleShared, available: u64, epoch: Epoch) {
+fn heed_stock(sale: &SaleShared, available: u64, epoch: Epoch) {
     let gate = sale.gate.load();
     let Some(gate) = &*gate else { return };
     if available > 0 {
@@ -227,13 +268,13 @@ fn heed(ledger: &Rc<CoreLedger>, news: &News) {
         let epoch = Epoch { generation: news.generation, counter: news.counter };
         let available = news.available.max(0) as u64;
         if available > 0 || sale.feed.load(Ordering::Acquire) >= news.feed {
-            heed_stock(app, &sale, available, epoch);
+            heed_stock(&sale, available, epoch);
         } else {
             let (ledger, feed) = (ledger.clone(), news.feed);
             tokio::task::spawn_local(async move {
                 // The flag stands only where all winners are known: none of them is told "sold out".
                 if ledger.follow_feed(&sale, feed).await.is_ok() {
-                    heed_stock(&ledger.app, &sale, 0, epoch);
+                    heed_stock(&sale, 0, epoch);
                 }
             });
         }

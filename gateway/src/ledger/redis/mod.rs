@@ -11,6 +11,7 @@
 //! follow.rs     looks at every sale, hears the news, follows the feed of wins
 //! sweep.rs      claims what nobody cleared, proposes what is overdue, adopts the tickets of the dead
 //! fleet.rs      heartbeats, and the joins of others
+//! passes.rs     reads this gateway's log for the recoveries, once for all that wait
 //! recover.rs    brings this gateway's log in when Redis has changed or has lost a sale
 //! ```
 
@@ -19,6 +20,7 @@ mod core;
 mod fleet;
 mod follow;
 mod owed;
+mod passes;
 mod recover;
 mod shared;
 mod start;

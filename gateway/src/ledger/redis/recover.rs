@@ -5,21 +5,16 @@
 //! log by then, and brought in with the rest; one that was not answered was never told to anybody.
 
 use super::core::CoreLedger;
+use super::passes::{Passes, Piece};
 use super::shared::SaleShared;
-use crate::pipeline::{SharedRecord, claim_of, decode, decode_shared, topics};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tidegate_queue::Message;
-use tidegate_stock::Record;
-use tidegate_stock::redis::Lineage;
-use tidegate_stock::redis::ops::{Reapply, Resumed};
+use tidegate_stock::redis::ops::{RecoveryId, Resumed};
 use tracing::{error, info, warn};
 
-/// Records brought in by one call.
-const BATCH: usize = 200;
 /// Between two looks at who has still to come.
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two warnings of the same.
@@ -62,21 +57,22 @@ pub(super) fn begin(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) {
 }
 
 async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), Again> {
-    let lineage = ledger.ops.lineage(&sale.keys).await?;
+    // As it is now: two gateways that name the same server by what they heard of it at different times would never agree.
+    let lineage = ledger.ops.lineage_fresh(&sale.keys).await?;
     ledger.ops.name_sale(&sale.keys).await?;
-    if !ledger.ops.pause(&sale.keys, &lineage).await? {
-        return Ok(());
-    }
+    let born_ms = sale.recorded().map_or(0, |(_, born_ms)| born_ms);
+    let Some(recovery) = ledger.ops.pause(&sale.keys, &lineage, born_ms).await? else { return Ok(()) };
     while !sale.is_quiet() {
         tokio::time::sleep(LOOK).await;
     }
     // What was granted is in the log by now; it is brought in once it is durable.
     ledger.durable.wait(ledger.shared.last_appended()).await?;
-    let members = bring_in(ledger, sale, &lineage).await?;
+    bring_in(ledger, sale, &recovery).await?;
     let seen = sale.standing().map_or(0, |standing| standing.fence.generation);
+    let members = members(ledger);
     let mut warned = None;
     loop {
-        match ledger.ops.resume(&sale.keys, &lineage, true, seen, &members).await? {
+        match ledger.ops.resume(&sale.keys, &recovery, true, seen, &members).await? {
             Resumed::Resumed { generation } => {
                 info!(sale = %sale.keys.sale, generation, "the ledger is whole again");
                 return Ok(());
@@ -104,61 +100,36 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     }
 }
 
-/// Brings in every record of the sale that this gateway's log holds; answers the members that are known here.
-async fn bring_in(
-    ledger: &Rc<CoreLedger>,
-    sale: &Arc<SaleShared>,
-    lineage: &Lineage,
-) -> Result<Vec<String>, Again> {
+/// Every gateway whose log may hold something of a sale, as far as it is known here.
+fn members(ledger: &CoreLedger) -> Vec<String> {
     let mut members: BTreeSet<String> = ledger.shared.recorded_members.lock().clone();
     if let Some(fleet) = ledger.shared.fleet() {
         members.extend(fleet.members.iter().cloned());
     }
-    let mut records = Reapply::default();
-    let queue = &ledger.app.queue;
-    let mut brought = 0_usize;
-    for message in queue.scan(queue.start()) {
-        let message = message?;
-        add(&mut records, &message, &sale.keys.sale, &ledger.shared.gateway)?;
-        if records.len() >= BATCH {
-            brought += records.len();
-            send(ledger, sale, lineage, &mut records).await?;
-        }
-    }
-    brought += records.len();
-    send(ledger, sale, lineage, &mut records).await?;
-    info!(sale = %sale.keys.sale, records = brought, "this gateway's log is brought in");
-    Ok(members.into_iter().collect())
+    members.into_iter().collect()
 }
 
-fn add(records: &mut Reapply, message: &Message, sale: &str, gateway: &str) -> Result<(), Again> {
-    let claim = claim_of(message);
-    decode(message, |record| match record {
-        Record::Order(order) if order.sale == sale => records.order(order, gateway, claim),
-        Record::Transition(transition) if transition.sale == sale => records.transition(transition, claim),
-        Record::Restock(restock) if restock.sale == sale => records.restock(restock),
-        Record::Sale(record) if record.sale == sale => {
-            let version = match decode_shared(message) {
-                Some(SharedRecord::SaleVersion(version)) => version.max(1),
-                _ => 1,
-            };
-            records.sale(record, version);
-        }
-        _ => {}
-    })?;
-    debug_assert!(message.topic != topics::LEDGER || claim == 0);
-    Ok(())
-}
-
-async fn send(
+/// Brings in every record of the sale that this gateway's log holds.
+async fn bring_in(
     ledger: &Rc<CoreLedger>,
     sale: &Arc<SaleShared>,
-    lineage: &Lineage,
-    records: &mut Reapply,
+    recovery: &RecoveryId,
 ) -> Result<(), Again> {
-    let batch = std::mem::take(records);
-    if batch.is_empty() || ledger.ops.reapply(&sale.keys, lineage, &batch).await? {
-        return Ok(());
+    let mut pieces = Passes::records_of(&ledger.shared, &ledger.app.queue, &sale.keys.sale);
+    let mut brought = 0_usize;
+    loop {
+        match pieces.recv().await {
+            Some(Piece::Records(records)) => {
+                if !ledger.ops.reapply(&sale.keys, recovery, &records).await? {
+                    return Err(Again::Changed);
+                }
+                brought += records.len();
+            }
+            Some(Piece::End) => break,
+            Some(Piece::Failed(why)) => return Err(Again::Failed(why)),
+            None => return Err(Again::Failed("the log was not read to its end".to_owned())),
+        }
     }
-    Err(Again::Changed)
+    info!(sale = %sale.keys.sale, records = brought, "this gateway's log is brought in");
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What all threads of this gateway know of the shared ledger.
 
+use super::passes::Passes;
 use crate::admission::SaleGate;
 use crate::pipeline::Journal;
 use arc_swap::ArcSwapOption;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub(super) reachable: AtomicBool,
     /// Newest record appended for the shared ledger.
     last: AtomicU64,
+    /// Recoveries that wait for this gateway's log to be read.
+    pub(super) passes: Passes,
     /// Something is to be looked at.
     pub(super) look: Notify,
     /// A sale has been looked at.
@@ -52,16 +55,26 @@ pub struct SaleShared {
     paused: AtomicBool,
     /// Calls under way whose wins would have to be recorded.
     in_flight: AtomicUsize,
-    /// Version of the newest sale record in this gateway's log; 0: none.
-    pub(super) recorded: AtomicU64,
+    /// The newest sale record in this gateway's log: its version, 0: none …
+    recorded: AtomicU64,
+    /// … and when the sale was made, as it says.
+    born_ms: AtomicU64,
     /// Elements of the feed that are known here.
     pub(super) feed: AtomicU64,
     /// Held while following the feed.
     pub(super) following: tokio::sync::Mutex<()>,
     /// Looks asked for …
     asked: AtomicU64,
-    /// … and how many of them are done.
-    done: AtomicU64,
+    /// … how many of them were made …
+    made: AtomicU64,
+    /// … and which was the last that took over what it saw.
+    taken: AtomicU64,
+    /// A task looks at it.
+    looking: AtomicBool,
+    /// The last look failed.
+    troubled: AtomicBool,
+    /// There is only the name: neither Redis nor this gateway's log holds the sale.
+    absent: AtomicBool,
     /// Newest news heard.
     pub(super) news: AtomicU64,
     /// A recovery task is at it.
@@ -93,6 +106,7 @@ impl Shared {
             followed: AtomicBool::new(false),
             reachable: AtomicBool::new(false),
             last: AtomicU64::new(0),
+            passes: Passes::default(),
             look: Notify::new(),
             looked: Notify::new(),
         }
@@ -105,13 +119,18 @@ impl Shared {
 
     /// By name.
     pub fn find(&self, sale: &str) -> Option<Arc<SaleShared>> {
-        self.sales.read().get(sale).cloned()
+        self.sales.read().get(sale).filter(|sale| !sale.is_absent()).cloned()
+    }
+
+    /// Whether there may be tickets that nobody here knows of: a sale that cannot be read now may hold any.
+    pub(super) fn any_unread(&self) -> bool {
+        self.sales.read().values().any(|sale| sale.is_paused() && !sale.is_absent())
     }
 
     /// By name; a new one is paused until it has been looked at.
     pub(super) fn find_or_insert(&self, sale: &str) -> Arc<SaleShared> {
-        if let Some(known) = self.find(sale) {
-            return known;
+        if let Some(known) = self.sales.read().get(sale) {
+            return known.clone();
         }
         let mut sales = self.sales.write();
         let new = || Arc::new(SaleShared::new(SaleKeys::new(&self.options.prefix, sale)));
@@ -189,10 +208,15 @@ impl SaleShared {
             paused: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
             recorded: AtomicU64::new(0),
+            born_ms: AtomicU64::new(0),
             feed: AtomicU64::new(0),
             following: tokio::sync::Mutex::new(()),
             asked: AtomicU64::new(1),
-            done: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            looking: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             news: AtomicU64::new(0),
             recovering: AtomicBool::new(false),
             gate: ArcSwapOption::empty(),
@@ -209,20 +233,64 @@ impl SaleShared {
         self.standing.load().as_ref().map(|standing| standing.meta.clone())
     }
 
+    /// Version of the newest sale record in this gateway's log, and when the sale was made. `None`: there is no record.
+    pub(super) fn recorded(&self) -> Option<(u64, u64)> {
+        let version = self.recorded.load(Ordering::Acquire);
+        (version > 0).then(|| (version, self.born_ms.load(Ordering::Acquire)))
+    }
+
+    /// At the start, and then the settle thread's alone.
+    pub(super) fn set_recorded(&self, version: u64, born_ms: u64) {
+        self.born_ms.store(born_ms, Ordering::Release);
+        self.recorded.store(version.max(1), Ordering::Release);
+    }
+
     /// The look that is asked for, if one is.
     pub(super) fn look_due(&self) -> Option<u64> {
         let asked = self.asked.load(Ordering::Acquire);
-        (asked > self.done.load(Ordering::Acquire)).then_some(asked)
+        (asked > self.made.load(Ordering::Acquire)).then_some(asked)
     }
 
-    /// A look is done, and those asked for before it.
-    pub(super) fn look_done(&self, turn: u64) {
-        self.done.fetch_max(turn, Ordering::AcqRel);
+    /// Begins to look; `false`: another task is at it.
+    pub(super) fn begin_looking(&self) -> bool {
+        !self.looking.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether a look is done.
-    pub(super) fn was_looked_at(&self, turn: u64) -> bool {
-        self.done.load(Ordering::Acquire) >= turn
+    pub(super) fn end_looking(&self) {
+        self.looking.store(false, Ordering::Release);
+    }
+
+    /// A look is made, and with it those asked for before; `taken`: what it saw is believed here from now on.
+    pub(super) fn looked(&self, turn: u64, taken: bool) {
+        self.troubled.store(false, Ordering::Relaxed);
+        self.made.fetch_max(turn, Ordering::AcqRel);
+        if taken {
+            self.taken.fetch_max(turn, Ordering::AcqRel);
+        }
+    }
+
+    /// A look failed; whether it is the first since one did not.
+    pub(super) fn look_failed(&self) -> bool {
+        !self.troubled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it was looked at, whatever was seen.
+    pub(super) fn was_looked_at(&self) -> bool {
+        self.made.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether what stood when that look was asked for is believed here.
+    pub(super) fn was_taken_over(&self, turn: u64) -> bool {
+        self.taken.load(Ordering::Acquire) >= turn
+    }
+
+    /// Whether there is only its name: a put that never came to its end.
+    pub(super) fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Release);
     }
 
     /// Whether nobody may send.

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tidegate_queue::{Queue, ReadError};
 use tidegate_stock::redis::RedisOptions;
 use tidegate_stock::{Record, TicketId};
@@ -56,12 +55,8 @@ pub fn start(
             continue;
         }
         decode(&message, |record| {
-            if let Record::Sale(record) = record {
-                let version = match told {
-                    Some(SharedRecord::SaleVersion(version)) => version.max(1),
-                    _ => 1,
-                };
-                shared.find_or_insert(record.sale).recorded.fetch_max(version, Ordering::AcqRel);
+            if let (Record::Sale(record), Some(SharedRecord::Sale { version, born_ms })) = (record, told) {
+                shared.find_or_insert(record.sale).set_recorded(version, born_ms);
             }
         })?;
     }

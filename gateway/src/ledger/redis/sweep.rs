@@ -22,7 +22,7 @@ const CALLS_MAX: usize = 64;
 /// How far behind its time a ticket must be before the sweep takes it up.
 const GRACE_MS: u64 = 2_000;
 /// A gateway that stays away is looked at again so often: it may have come, sold and gone in between.
-const ADOPT_AGAIN: Duration = Duration::from_secs(60);
+const ADOPT_AGAIN: Duration = Duration::from_mins(1);
 
 /// Sweeps until the gateway stops.
 pub async fn run_sweep(core: Rc<Core>) {

@@ -37,12 +37,13 @@ impl Reapply {
         self.records.is_empty()
     }
 
-    /// A sale's record of a version.
-    pub fn sale(&mut self, record: &SaleRecord<'_>, version: u64) {
+    /// A sale's record of a version; `born_ms`: when the sale was made, as [`super::SaleMeta::born_ms`] told.
+    pub fn sale(&mut self, record: &SaleRecord<'_>, version: u64, born_ms: u64) {
         let [stock, opens, closes, limit, qmax, cr, deadline, paywin, item] = spec_fields(record.spec);
         let (switch, spec) = (switch_text(record.switch), spec_json(record.spec));
         self.records.push(encode(&(
             "S", version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item,
+            born_ms,
         )));
     }
 
@@ -79,6 +80,13 @@ impl Reapply {
             record.reason.unwrap_or_default(),
         )));
     }
+}
+
+/// A recovery under way. One that another has overtaken (the server lost its data again) takes no records any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryId {
+    id: String,
+    lineage: Lineage,
 }
 
 /// Whether a recovery has ended.
@@ -118,23 +126,39 @@ pub struct Excused {
 }
 
 impl Ops {
-    /// Pauses a sale for everybody, unless it was activated under this very server. Whether it is paused now.
-    pub async fn pause(&self, keys: &SaleKeys, lineage: &Lineage) -> Result<bool, OpError> {
-        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes()];
+    /// Pauses a sale for everybody, unless it was activated under this very server. `born_ms`: when the sale was made as
+    /// the caller's log has it, 0 when it has none; a sale of a later birth was made again after a loss, and is paused.
+    /// `None`: it is not paused.
+    pub async fn pause(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        born_ms: u64,
+    ) -> Result<Option<RecoveryId>, OpError> {
+        let born = born_ms.to_string();
+        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes(), born.as_bytes()];
         let value = self.run(&PAUSE, Some(lineage), &keys.first(10), &args).await?;
-        Ok(Reply::new("pause", &value).text()? == "paused")
+        let mut list = Reply::new("pause", &value).list()?;
+        let answer = list.next()?;
+        match answer.text()? {
+            "whole" => Ok(None),
+            "paused" => {
+                Ok(Some(RecoveryId { id: list.next()?.text()?.to_owned(), lineage: lineage.clone() }))
+            }
+            _ => Err(answer.bad("whether a sale is paused").into()),
+        }
     }
 
     /// Brings records in. `false`: this recovery is over.
     pub async fn reapply(
         &self,
         keys: &SaleKeys,
-        lineage: &Lineage,
+        recovery: &RecoveryId,
         records: &Reapply,
     ) -> Result<bool, OpError> {
-        let mut args: Vec<&[u8]> = vec![lineage.0.as_bytes(), self.gateway.as_bytes()];
+        let mut args: Vec<&[u8]> = vec![recovery.id.as_bytes(), self.gateway.as_bytes()];
         args.extend(records.records.iter().map(Vec::as_slice));
-        let value = self.run(&REAPPLY, Some(lineage), &keys.first(10), &args).await?;
+        let value = self.run(&REAPPLY, Some(&recovery.lineage), &keys.first(10), &args).await?;
         Ok(Reply::new("reapply", &value).text()? == "ok")
     }
 
@@ -143,7 +167,7 @@ impl Ops {
     pub async fn resume(
         &self,
         keys: &SaleKeys,
-        lineage: &Lineage,
+        recovery: &RecoveryId,
         done: bool,
         generation: u64,
         members: &[String],
@@ -153,13 +177,14 @@ impl Ops {
         let mut args: Vec<&[u8]> = vec![
             self.channel.as_bytes(),
             keys.sale.as_bytes(),
-            lineage.0.as_bytes(),
+            recovery.id.as_bytes(),
+            recovery.lineage.0.as_bytes(),
             self.gateway.as_bytes(),
             done,
             generation.as_bytes(),
         ];
         args.extend(members.iter().map(String::as_bytes));
-        let value = self.run_replicated(&RESUME, Some(lineage), &keys.first(10), &args).await?;
+        let value = self.run_replicated(&RESUME, Some(&recovery.lineage), &keys.first(10), &args).await?;
         let mut list = Reply::new("resume", &value).list()?;
         let answer = list.next()?;
         match answer.text()? {

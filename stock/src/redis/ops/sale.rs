@@ -45,8 +45,8 @@ pub struct SaleMeta {
     pub lineage: Lineage,
     /// Why nobody may sell; `None`: all is well.
     pub paused: Option<String>,
-    /// Server of the recovery under way.
-    pub recovery: Option<Lineage>,
+    /// When it was made, in ms of the clock of the server where it was; 0: no log has told yet.
+    pub born_ms: u64,
     /// Elements of the feed.
     pub feed: u64,
     /// News told so far.
@@ -89,7 +89,8 @@ pub enum Restocked {
 }
 
 const FIELDS: [&str; 15] = [
-    "v", "spec", "sw", "ini", "res", "av", "live", "ret", "sold", "back", "ep", "gen", "lin", "paused", "rec",
+    "v", "spec", "sw", "ini", "res", "av", "live", "ret", "sold", "back", "ep", "gen", "lin", "paused",
+    "born",
 ];
 
 fn switch_letter(switch: SaleSwitch) -> &'static str {
@@ -127,12 +128,14 @@ pub(super) fn switch_text(switch: SaleSwitch) -> &'static str {
 
 impl Ops {
     /// Creates a sale, or changes everything of it but `stock`. The caller appends the record of the version it is told.
+    /// `known`: its log holds the sale already, so a Redis without it has lost it ([`OpError::NoSale`]).
     ///
     /// Limit groups are refused: their sales would have to live in one hash slot.
     pub async fn put_sale(
         &self,
         keys: &SaleKeys,
         spec: &SaleSpec,
+        known: bool,
     ) -> Result<Result<SalePut, SaleError>, OpError> {
         let checked = check_sale_id(&keys.sale).and_then(|()| check_spec(spec));
         if let Err(refused) = checked {
@@ -154,8 +157,9 @@ impl Ops {
         self.link.command(&self.fleet.sales, None, &add).await?;
         let lineage = self.lineage(keys).await?;
         let (json, fields) = (spec_json(spec), spec_fields(spec));
+        let known: &[u8] = if known { b"1" } else { b"0" };
         let mut args: Vec<&[u8]> =
-            vec![self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes(), json.as_bytes()];
+            vec![self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes(), known, json.as_bytes()];
         args.extend(fields.iter().map(String::as_bytes));
         let value = self.run(&PUT_SALE, Some(&lineage), &keys.first(6)[..6], &args).await?;
         let mut list = Reply::new("put_sale", &value).list()?;
@@ -166,6 +170,7 @@ impl Ops {
             "unchanged" => Ok(SalePut::Unchanged),
             "stock" => Err(SaleError::StockAlreadySet { stock: stock.count()? }),
             "paused" => return Err(OpError::Paused),
+            "lost" => return Err(OpError::NoSale),
             _ => return Err(done.bad("what a put did").into()),
         })
     }
@@ -303,8 +308,7 @@ fn meta(value: &redis::Value, feed: u64) -> Result<Option<SaleMeta>, OpError> {
     let (live, returning) = (list.next()?.count()?, list.next()?.count()?);
     let (sold, returned) = (list.next()?.count()?, list.next()?.count()?);
     let (counter, generation) = (list.next()?.count()?, list.next()?.count()?);
-    let (lineage, paused, recovery) = (list.next()?.text()?, list.next()?.text()?, list.next()?);
-    let recovery = if recovery.is_nil() { "" } else { recovery.text()? };
+    let (lineage, paused, born_ms) = (list.next()?.text()?, list.next()?.text()?, list.next()?.count()?);
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Ok(Some(SaleMeta {
         version: version.count()?,
@@ -322,7 +326,7 @@ fn meta(value: &redis::Value, feed: u64) -> Result<Option<SaleMeta>, OpError> {
         epoch: Epoch { generation, counter },
         lineage: Lineage(lineage.into()),
         paused: some(paused),
-        recovery: some(recovery).map(|text| Lineage(text.into())),
+        born_ms,
         feed,
         news: list.next()?.count()?,
     }))
