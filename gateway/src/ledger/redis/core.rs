@@ -12,7 +12,7 @@ use crate::pipeline::CoreDurable;
 use crate::state::{App, DURABLE_WAIT_MAX};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,7 +49,7 @@ pub struct CoreLedger {
     pub(super) durable: Rc<CoreDurable>,
     pub(super) owed: Owed,
     batchers: RefCell<HashMap<Arc<str>, Rc<Batcher>, RandomState>>,
-    searched: Cell<Option<Instant>>,
+    searched: RefCell<Option<Search>>,
     searching: tokio::sync::Mutex<()>,
 }
 
@@ -64,7 +64,7 @@ impl CoreLedger {
             durable,
             owed: Owed::default(),
             batchers: RefCell::default(),
-            searched: Cell::new(None),
+            searched: RefCell::default(),
             searching: tokio::sync::Mutex::new(()),
         })
     }
@@ -240,7 +240,8 @@ impl CoreLedger {
     async fn finish(&self, id: TicketId, begun: Begun) -> Result<TransitionOutcome, LedgerError> {
         let Some((sale, answer)) = begun else { return Ok(TransitionOutcome::TicketNotFound) };
         let unknown = || LedgerError::Unknown { ticket: Some(id) };
-        let answer = timeout(DURABLE_WAIT_MAX, answer).await;
+        // As for an order: not once for the call under way and once more for its own.
+        let answer = timeout(self.shared.options.call_timeout + QUEUE_MARGIN, answer).await;
         let Move { moved, settled } = answer.ok().and_then(Result::ok).ok_or_else(unknown)??;
         if let Some(settled) = settled {
             let settled = timeout(DURABLE_WAIT_MAX, settled).await;
@@ -341,21 +342,39 @@ impl CoreLedger {
         self.ready()?;
         let came = Instant::now();
         let _turn = self.searching.lock().await;
-        // Somebody else's search that began after this came has found it, or it is not there.
-        if self.searched.get().is_none_or(|searched| searched < came) {
-            if let Some(searched) = self.searched.get() {
-                tokio::time::sleep_until(searched + SEARCH_PAUSE).await;
+        // Somebody else's search that began after this came has found it, or it is not there; or it failed for both, for
+        // one after the other each would wait as long for a Redis that does not answer.
+        let last = self.searched.borrow().clone();
+        let outcome = match last {
+            Some(search) if search.began >= came => search.outcome,
+            last => {
+                if let Some(search) = last {
+                    tokio::time::sleep_until(search.began + SEARCH_PAUSE).await;
+                }
+                self.search().await
             }
-            let began = Instant::now();
-            for sale in self.shared.sales() {
-                self.follow_feed(&sale, u64::MAX).await?;
-            }
-            self.searched.set(Some(began));
-        }
+        };
         match self.shared.sale_of(id) {
+            Some(sale) => Ok(Some(sale)),
             None if self.shared.any_unread() => Err(LedgerError::Paused),
-            found => Ok(found),
+            None => outcome.map(|()| None),
         }
+    }
+
+    /// Follows the feeds of all sales. Dropped before its end, it counts as failed.
+    async fn search(&self) -> Result<(), LedgerError> {
+        let began = Instant::now();
+        let ends = |outcome| *self.searched.borrow_mut() = Some(Search { began, outcome });
+        ends(Err(LedgerError::Unavailable("the search for the ticket did not end; repeat the call")));
+        let mut outcome = Ok(());
+        for sale in self.shared.sales() {
+            outcome = self.follow_feed(&sale, u64::MAX).await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        ends(outcome.clone());
+        outcome
     }
 
     /// Learns wins until `upto` elements of the feed are known; `u64::MAX`: all there are now.
@@ -541,6 +560,13 @@ impl CoreLedger {
         }
         self.ops.audit(&sale.keys).await.map_err(|error| self.refusal(&sale, &error))
     }
+}
+
+/// A search for tickets that were not known here.
+#[derive(Clone)]
+struct Search {
+    began: Instant,
+    outcome: Result<(), LedgerError>,
 }
 
 type Begun = Option<(Arc<SaleShared>, oneshot::Receiver<Result<Move, LedgerError>>)>;
