@@ -1,10 +1,11 @@
 -- sweep.lua: claims notes that nobody cleared, tells what is overdue, forgets old tombstones.
 --
 -- keys   s t b o d w r x
--- args   generation, gateway, claim after (ms), most notes, due before (ms, the gateway's clock), most due
+-- args   generation, gateway, claim after (ms), most notes, due before (ms, the gateway's clock), most due. Zero is none.
 -- reply  {status, {{note, packed ticket or ''} …}, {{ticket, status} …}}; status as in batch.lua. Each note is the
 --        gateway's now: append its record, then clear it.
--- keeps  ages go by Redis's time; a claim renames a step's note, and with the ticket's newest record the ticket changes hands
+-- keeps  ages go by Redis's time, and nothing is due before that: a gateway whose clock runs ahead finds no more than the
+--        others; a claim renames a step's note, and with the ticket's newest record the ticket changes hands
 local me = ARGV[2]
 local why = refused(ARGV[1])
 if why then return { why } end
@@ -30,7 +31,8 @@ for _, name in ipairs(old) do
   claimed[#claimed + 1] = { renamed, packed }
 end
 local due = {}
-local overdue = redis.call('ZRANGEBYSCORE', D, '-inf', '(' .. ARGV[5], 'LIMIT', 0, tonumber(ARGV[6]))
+local before = string.format('(%.0f', math.min(tonumber(ARGV[5]), now))
+local overdue = redis.call('ZRANGEBYSCORE', D, '-inf', before, 'LIMIT', 0, tonumber(ARGV[6]))
 for i, id in ipairs(overdue) do due[i] = { id, cmsgpack.unpack(redis.call('HGET', T, id))[STATUS] } end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', X, '-inf', now - 3600000, 'LIMIT', 0, 100)) do
   redis.call('ZREM', X, id)

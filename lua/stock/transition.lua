@@ -7,7 +7,8 @@
 --        2 repeat · 3 wrong state · 4 wrong state, money to refund, told for the first time · 5 the same again ·
 --        6 not due · or 7 no such ticket. Codes 1 and 4 leave a note: append the record, then clear it.
 -- keeps  a step is a compare-and-set on the state that moves the units in the same call; a release's units are for sale
---        only when its note is cleared; `from` of an answer is the state before
+--        only when its note is cleared; `from` of an answer is the state before; nothing is due before Redis's time says so
+--        too: a gateway whose clock runs ahead ends nothing early
 local channel, sale, me, now = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local why = refused(ARGV[3])
 if why then return { why } end
@@ -18,6 +19,7 @@ local REFUNDS_MAX = 8
 local m = redis.call('HMGET', S, 'live', 'ret', 'sold', 'back', 'paywin')
 local live, ret, sold, back, pay_window = tonumber(m[1]), tonumber(m[2]), tonumber(m[3]), tonumber(m[4]), tonumber(m[5])
 local moved, at = false, clock()
+local latest = math.min(now, at)
 local due = {} -- ticket -> when, or false when it is not any more
 
 -- Which late money of a ticket a payment was, counted from its first.
@@ -43,8 +45,8 @@ local function step(id, verb, datum)
   local function as_it_stands(code) return { code, pending(id, t), packed } end
   local nth = verb == 'paid' and refund(t, datum)
   if nth then return { 5, math.max(pending(id, t), money_pending(id, nth)), packed } end
-  if verb == 'drop' and status == 'q' and now < t[DEADLINE] then return as_it_stands(6) end
-  if verb == 'expire' and status == 'a' and now < t[PAY_BY] then return as_it_stands(6) end
+  if verb == 'drop' and status == 'q' and latest < t[DEADLINE] then return as_it_stands(6) end
+  if verb == 'expire' and status == 'a' and latest < t[PAY_BY] then return as_it_stands(6) end
   if status ~= FROM[verb] then
     if verb == 'created' then
       return as_it_stands((status == 'a' or status == 'p') and t[ORDER_ID] == datum and 2 or 3)

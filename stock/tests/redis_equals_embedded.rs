@@ -512,7 +512,8 @@ impl<'s> World<'s> {
     }
 
     async fn due(&mut self, g: usize) {
-        let swept = self.gateways[g].ops.sweep(&self.keys, &self.fence(), self.now_ms, 10_000).await.unwrap();
+        let swept =
+            self.gateways[g].ops.sweep(&self.keys, &self.fence(), self.now_ms, 10_000, 10_000).await.unwrap();
         assert!(swept.claimed.is_empty(), "nothing is old enough");
         let mut want = self.ledger.due(self.now_ms, 0, 10_000);
         let mut got = swept.due;
@@ -926,7 +927,7 @@ impl<'s> World<'s> {
             "transition",
             gateway.ops.transition(&keys, fence, u64::MAX >> 12, &[call]).await.unwrap_err(),
         );
-        paused("sweep", gateway.ops.sweep(&keys, fence, u64::MAX >> 12, 10).await.unwrap_err());
+        paused("sweep", gateway.ops.sweep(&keys, fence, u64::MAX >> 12, 10, 10).await.unwrap_err());
         paused("resolve", gateway.ops.resolve(&keys, fence, &[order.ticket]).await.unwrap_err());
         paused("restock", gateway.ops.restock(&keys, &lineage, "new", 1).await.unwrap_err());
         paused("validate", gateway.ops.validate(&keys, &lineage, &[(order.ticket, 0)]).await.unwrap_err());

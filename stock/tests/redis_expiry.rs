@@ -60,7 +60,7 @@ async fn fm18_a_hundred_thousand_tickets_due_in_one_second_are_found_and_closed_
     let (start, now_ms) = (Instant::now(), 10_000);
     let (mut sweeps, mut closed, mut slowest) = (0, 0, std::time::Duration::ZERO);
     loop {
-        let swept = gateway.ops.sweep(&keys, &fence, now_ms, BATCH).await.unwrap();
+        let swept = gateway.ops.sweep(&keys, &fence, now_ms, BATCH, BATCH).await.unwrap();
         sweeps += 1;
         if swept.due.is_empty() {
             break;

@@ -12,7 +12,7 @@ use support::{fresh_id, spec};
 use testing::redis::RedisServer;
 use tidegate_stock::redis::link::CallError;
 use tidegate_stock::redis::ops::{Delivers, Moved, ReserveCall, Reserved, Restocked, Resumed, SaleMeta};
-use tidegate_stock::redis::{Fence, OpError, SaleKeys};
+use tidegate_stock::redis::{Fence, OpError, RedisOptions, SaleKeys};
 use tidegate_stock::*;
 
 const SALE: &str = "sale";
@@ -349,7 +349,7 @@ async fn fm17_units_of_buyers_who_left_come_back_by_deadline_and_pay_window() {
     let queued = shop.win("never taken up").await;
     let created = shop.win("never paid").await;
     shop.done(created, Transition::Created { order_id: "1" }, 200).await;
-    let due = |before| shop.a.ops.sweep(&shop.keys, &shop.fence, before, 10);
+    let due = |before| shop.a.ops.sweep(&shop.keys, &shop.fence, before, 10, 10);
     assert!(due(1_100).await.unwrap().due.is_empty());
     assert_eq!(due(1_101).await.unwrap().due, [(queued, Proposal::Drop)]);
     assert_eq!(due(10_000).await.unwrap().due, [(queued, Proposal::Drop), (created, Proposal::Expire)]);
@@ -358,6 +358,97 @@ async fn fm17_units_of_buyers_who_left_come_back_by_deadline_and_pay_window() {
     shop.done(created, Transition::Expire, 10_000).await;
     shop.settle().await;
     assert_eq!(shop.available().await, 2);
+}
+
+/// Milliseconds by Redis.
+async fn redis_ms(shop: &Shop) -> u64 {
+    let ::redis::Value::Array(parts) = shop.server.command(&["TIME"]) else { panic!("TIME") };
+    let number = |value: &::redis::Value| match value {
+        ::redis::Value::BulkString(text) => std::str::from_utf8(text).unwrap().parse::<u64>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    number(&parts[0]) * 1_000 + number(&parts[1]) / 1_000
+}
+
+/// Its clock runs an hour ahead of everybody's: to it, everything is overdue.
+#[tokio::test]
+async fn fm17_a_gateway_with_a_fast_clock_ends_nothing_before_its_time() {
+    let mut shop = Shop::open(SaleSpec { order_deadline_ms: 3_000, ..spec(2) }).await;
+    let now = redis_ms(&shop).await;
+    let ahead = now + 3_600_000;
+    let r = Reserve { now_ms: now, ..order("ann") };
+    assert_eq!(shop.reserve(&r).await, Reserved::Won);
+    let created = Reserve { now_ms: now, ..order("bob") };
+    assert_eq!(shop.reserve(&created).await, Reserved::Won);
+    shop.done(created.ticket, Transition::Created { order_id: "1" }, now).await;
+    let swept = shop.b.ops.sweep(&shop.keys, &shop.fence, ahead, 10, 10).await.unwrap();
+    assert_eq!(swept.due, []);
+    for (ticket, end) in [(r.ticket, Transition::Drop), (created.ticket, Transition::Expire)] {
+        let early = shop.b.transition(&shop.keys, &shop.fence, ahead, &[(ticket, end)], false).await.unwrap();
+        assert!(matches!(early[0], Moved::NotDue { .. }), "{early:?}");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(3_100)).await;
+    // And one that runs behind only comes late.
+    assert_eq!(shop.b.ops.sweep(&shop.keys, &shop.fence, now, 10, 10).await.unwrap().due, []);
+    let swept = shop.b.ops.sweep(&shop.keys, &shop.fence, ahead, 10, 10).await.unwrap();
+    assert_eq!(swept.due, [(r.ticket, Proposal::Drop)], "the other has until its pay window ends");
+    shop.done(r.ticket, Transition::Drop, ahead).await;
+}
+
+/// Whoever is told how the sale stands knows every winner of before: only then may "sold out" be said to anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_tells_of_no_win_that_its_feed_lacks() {
+    let mut shop = Shop::open(spec(3_000)).await;
+    let options = fleet::options(&shop.server);
+    let looks = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let looker = Gateway::with(options, "looker");
+            let keys = looker.ops.keys(SALE);
+            let mut looks = 0_u64;
+            loop {
+                let meta = looker.ops.look(&keys).await.unwrap().unwrap();
+                let sold = meta.stock.initial - meta.stock.available;
+                // One win an element.
+                assert!(meta.feed >= sold, "{sold} wins are told of, and {} are in its feed", meta.feed);
+                if meta.stock.available == 0 {
+                    return looks;
+                }
+                looks += 1;
+            }
+        })
+    });
+    for n in 0..3_000 {
+        shop.win(&format!("b{n}")).await;
+    }
+    assert!(looks.join().unwrap() > 100);
+}
+
+/// Elements of all sizes: a call answers about 50 KB, and nothing is left out or told twice.
+#[tokio::test]
+async fn a_page_of_the_feed_is_bounded_in_bytes() {
+    let mut shop = Shop::open(spec(30_000)).await;
+    let mut wins = Vec::new();
+    for (round, size) in [1_usize, 256, 1_000, 3].into_iter().cycle().take(48).enumerate() {
+        let buyers: Vec<String> = (0..size).map(|n| format!("{round}-{n}")).collect();
+        let orders: Vec<_> = buyers.iter().map(|buyer| order(buyer)).collect();
+        shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &orders, &[], false).await.unwrap();
+        wins.extend(orders.iter().map(|r| (r.ticket, hash_of(r.buyer))));
+    }
+    for n in 0..3_000 {
+        wins.push((shop.win(&format!("single {n}")).await, hash_of(&format!("single {n}"))));
+    }
+    let total = shop.look().await.feed;
+    let (mut known, mut told, mut pages) = (0, Vec::new(), 0);
+    while known < total {
+        let (page, elements) = shop.a.ops.feed(&shop.keys, known).await.unwrap();
+        assert!(elements > 0 && (elements == 1 || page.len() * 42 <= 50_000), "{elements}: {}", page.len());
+        told.extend(page.iter().map(|win| (win.ticket, win.buyer_hash)));
+        (known, pages) = (known + elements, pages + 1);
+    }
+    assert_eq!(told, wins);
+    assert!(pages < 80, "{pages}");
+    assert_eq!(shop.a.ops.feed(&shop.keys, total).await.unwrap(), (Vec::new(), 0));
 }
 
 #[tokio::test]
@@ -506,12 +597,34 @@ async fn fm51_a_gateway_never_comes_back_and_each_of_its_tickets_has_an_end() {
         orders.iter().zip(answers).filter(|(_, a)| *a == Delivers::Yes).map(|((id, _), _)| *id).collect();
     assert_eq!(delivers, BTreeSet::from([owed, queued]));
     assert_eq!(shop.available().await, 1);
-    for (ticket, proposal) in shop.b.ops.sweep(&shop.keys, &fence, 60_000, 10).await.unwrap().due {
+    for (ticket, proposal) in shop.b.ops.sweep(&shop.keys, &fence, 60_000, 10, 10).await.unwrap().due {
         let end = if proposal == Proposal::Drop { Transition::Drop } else { Transition::Expire };
         shop.b.transition(&shop.keys, &fence, 60_000, &[(ticket, end)], false).await.unwrap();
     }
     shop.b.settle(&shop.keys, &fence).await;
     assert_eq!(shop.available().await, 4);
+}
+
+/// Tickets that end between two pages move the others up; nobody is passed over for that.
+#[tokio::test]
+async fn fm51_one_pass_adopts_every_ticket_while_others_end() {
+    let mut shop = Shop::open(spec(1_000)).await;
+    let buyers: Vec<String> = (0..600).map(|n| format!("b{n}")).collect();
+    let orders: Vec<_> = buyers.iter().map(|buyer| order(buyer)).collect();
+    shop.a.reserve(&shop.keys, &shop.fence, &shop.spec, &orders, &[], false).await.unwrap();
+    let (mut next, mut ending, mut adopted) = (Some(0), orders.iter(), 0);
+    while let Some(cursor) = next {
+        let page = shop.b.ops.adopt(&shop.keys, &shop.fence, "a", cursor, 100).await.unwrap();
+        (next, adopted) = (page.next, adopted + page.claimed.len());
+        let reject = |r: &Reserve<'_>| (r.ticket, Transition::Rejected { reason: "no" });
+        let ended: Vec<_> = ending.by_ref().take(40).map(reject).collect();
+        shop.b.transition(&shop.keys, &shop.fence, 200, &ended, false).await.unwrap();
+    }
+    let ids: Vec<_> = orders.iter().map(|r| r.ticket).collect();
+    let told = shop.a.ops.read(&shop.keys, &ids).await.unwrap();
+    let left = told.iter().flatten().filter(|told| told.packed.owner == "a");
+    assert_eq!(left.count(), 0, "of 600, of which {adopted} were adopted");
+    assert!(ending.next().is_none_or(|_| adopted < 600), "some had ended before they were looked at");
 }
 
 #[tokio::test]
@@ -560,6 +673,12 @@ async fn fm55_a_repeated_restock_call_adds_the_units_once_however_often_its_note
         let again = shop.a.ops.restock(&shop.keys, &shop.fence.lineage, "r:1", 5).await.unwrap();
         assert_eq!(again, Ok(Restocked::Repeat { pending: true }));
     }
+    // Who has no log to write in takes none.
+    let options = fleet::options(&shop.server);
+    let greedy = RedisOptions { claim_after: std::time::Duration::ZERO, ..options };
+    let other = Gateway::with(greedy, "c").ops;
+    assert_eq!(other.sweep(&shop.keys, &shop.fence, 0, 0, 10).await.unwrap().claimed, []);
+    assert_eq!(other.sweep(&shop.keys, &shop.fence, 0, 10, 0).await.unwrap().claimed.len(), 1);
     shop.a.settle(&shop.keys, &shop.fence).await;
     shop.b.settle(&shop.keys, &shop.fence).await;
     let again = shop.a.ops.restock(&shop.keys, &shop.fence.lineage, "r:1", 5).await.unwrap();
@@ -640,7 +759,7 @@ async fn a_tombstone_gives_way_to_a_log_and_is_not_swept_later() {
     shop.server.command(&["ZADD", x, "1", &id]);
     shop.recover().await;
     shop.server.command(&["ZADD", x, "1", &id]);
-    shop.a.ops.sweep(&shop.keys, &shop.fence, 0, 10).await.unwrap();
+    shop.a.ops.sweep(&shop.keys, &shop.fence, 0, 10, 10).await.unwrap();
     assert!(shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap()[0].is_some());
     assert_eq!(shop.available().await, 0);
 }

@@ -44,10 +44,6 @@ impl SaleKeys {
     pub(super) fn due(&self) -> &str {
         &self.names[4]
     }
-
-    pub(super) fn feed(&self) -> &str {
-        &self.names[5]
-    }
 }
 
 /// Keys of the fleet, in one hash slot.

@@ -188,7 +188,7 @@ impl Gateway {
         fence: &Fence,
         now_ms: u64,
     ) -> Result<Vec<(Note, Entry)>, OpError> {
-        let Swept { claimed, .. } = self.greedy.sweep(keys, fence, 0, 10_000).await?;
+        let Swept { claimed, .. } = self.greedy.sweep(keys, fence, 0, 10_000, 10_000).await?;
         Ok(self.take(keys, &claimed, now_ms))
     }
 

@@ -5,7 +5,7 @@ use crate::embedded::{UNITS_MAX, check_sale_id, check_spec};
 use crate::redis::keys::SaleKeys;
 use crate::redis::link::Lineage;
 use crate::redis::note::Note;
-use crate::redis::reply::Reply;
+use crate::redis::reply::{List, Reply};
 use crate::types::{
     Audit, Epoch, Identity, SaleError, SaleSpec, SaleSwitch, SaleView, Stock, TicketId, TicketStatus,
 };
@@ -16,13 +16,17 @@ script!(PUT_SALE, "put_sale");
 script!(SWITCH, "switch");
 script!(RESTOCK, "restock");
 script!(AUDIT, "audit");
+script!(LOOK, "look");
+script!(FEED, "feed");
 
 /// Restock ids one sale remembers.
 const RESTOCKS_MAX: u64 = 10_000;
 /// Sales under one prefix.
 const SALES_MAX: u64 = 10_000;
-/// Elements of the feed read in one call.
-const FEED_PAGE: u64 = 1_000;
+/// Elements of the feed read in one call …
+const FEED_PAGE: &str = "1000";
+/// … and bytes, for an element holds all wins of a batch; a single one may be longer.
+const FEED_PAGE_BYTES: &str = "50000";
 /// Bytes of a win in the feed.
 const WIN_BYTES: usize = 42;
 
@@ -223,14 +227,14 @@ impl Ops {
 
     /// The sale as it stands. `None`: Redis does not know it.
     pub async fn look(&self, keys: &SaleKeys) -> Result<Option<SaleMeta>, OpError> {
-        let mut hmget = Cmd::new();
-        hmget.arg("HMGET").arg(keys.meta()).arg(&FIELDS).arg("n");
-        let mut llen = Cmd::new();
-        llen.arg("LLEN").arg(keys.feed());
-        // The feed's length first: it may then be too short for the rest, which the next look mends, never too long.
-        let feed = self.link.command(keys.feed(), None, &llen).await?;
-        let value = self.link.command(keys.meta(), None, &hmget).await?;
-        meta(&value, Reply::new("LLEN", &feed).count()?)
+        let mut args = FIELDS.map(str::as_bytes).to_vec();
+        args.push(b"n");
+        // In one step: a feed read before the counters would lack winners that they tell of, and a gateway that set its
+        // flag by it would tell them "sold out".
+        let value = self.run(&LOOK, None, &keys.first(6)[..6], &args).await?;
+        let mut list = Reply::new("look", &value).list()?;
+        let (fields, feed) = (list.next()?, list.next()?.count()?);
+        meta(fields.list()?, feed)
     }
 
     /// Names of all sales, in order.
@@ -260,11 +264,11 @@ impl Ops {
 
     /// Wins from an element of the feed on, a page at most; and how many elements were read.
     pub async fn feed(&self, keys: &SaleKeys, from: u64) -> Result<(Vec<Win>, u64), OpError> {
-        let mut lrange = Cmd::new();
-        lrange.arg("LRANGE").arg(keys.feed()).arg(from).arg(from + FEED_PAGE - 1);
-        let value = self.link.command(keys.feed(), None, &lrange).await?;
+        let from = from.to_string();
+        let args = [&from, FEED_PAGE, FEED_PAGE_BYTES].map(str::as_bytes);
+        let value = self.run(&FEED, None, &keys.first(6)[..6], &args).await?;
         let (mut wins, mut elements) = (Vec::new(), 0);
-        for element in Reply::new("LRANGE", &value).list()?.rest() {
+        for element in Reply::new("feed", &value).list()?.rest() {
             elements += 1;
             let text = element.text()?;
             for win in text.as_bytes().chunks(WIN_BYTES) {
@@ -286,8 +290,7 @@ impl Ops {
     }
 }
 
-fn meta(value: &redis::Value, feed: u64) -> Result<Option<SaleMeta>, OpError> {
-    let mut list = Reply::new("HMGET", value).list()?;
+fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
     let version = list.next()?;
     if version.is_nil() {
         return Ok(None);

@@ -33,31 +33,33 @@ pub struct Swept {
 /// A page of an adoption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// Where the next page begins; `None`: this was the last.
+    /// The next page; `None`: this was the last.
     pub next: Option<u64>,
     /// Adopted.
     pub claimed: Vec<Claimed>,
 }
 
 impl Ops {
-    /// Claims notes older than `claim_after`, and tells what was due before `due_before_ms`; `max` of each.
+    /// Claims notes older than `claim_after`, and tells what was due before `due_before_ms`, by Redis's clock too: at most
+    /// so many of each. Who cannot write records down claims none.
     pub async fn sweep(
         &self,
         keys: &SaleKeys,
         fence: &Fence,
         due_before_ms: u64,
-        max: usize,
+        claims_max: usize,
+        due_max: usize,
     ) -> Result<Swept, OpError> {
-        let (generation, max, due) =
-            (fence.generation.to_string(), max.to_string(), due_before_ms.to_string());
+        let (generation, due_before) = (fence.generation.to_string(), due_before_ms.to_string());
+        let (claims_max, due_max) = (claims_max.to_string(), due_max.to_string());
         let claim_after = self.options.claim_after.as_millis().to_string();
         let args = [
             generation.as_bytes(),
             self.gateway.as_bytes(),
             claim_after.as_bytes(),
-            max.as_bytes(),
-            due.as_bytes(),
-            max.as_bytes(),
+            claims_max.as_bytes(),
+            due_before.as_bytes(),
+            due_max.as_bytes(),
         ];
         let value = self.run_replicated(&SWEEP, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
         let mut list = Reply::new("sweep", &value).list()?;
@@ -73,27 +75,28 @@ impl Ops {
         Ok(Swept { claimed, due })
     }
 
-    /// Takes over live tickets of a gateway that is gone, a page from rank `first` on.
+    /// Takes over live tickets of a gateway that is gone: about `max` are looked at. `cursor`: 0 first, then `next`. A pass
+    /// meets every ticket that was live throughout it; one that a call under way brings meanwhile is met by the next pass.
     pub async fn adopt(
         &self,
         keys: &SaleKeys,
         fence: &Fence,
         gone: &str,
-        first: u64,
+        cursor: u64,
         max: usize,
     ) -> Result<Adopted, OpError> {
-        let (generation, first, max) = (fence.generation.to_string(), first.to_string(), max.to_string());
+        let (generation, cursor, max) = (fence.generation.to_string(), cursor.to_string(), max.to_string());
         let args = [
             generation.as_bytes(),
             self.gateway.as_bytes(),
             gone.as_bytes(),
-            first.as_bytes(),
+            cursor.as_bytes(),
             max.as_bytes(),
         ];
         let value = self.run_replicated(&ADOPT, Some(&fence.lineage), &keys.first(5)[..5], &args).await?;
         let mut list = Reply::new("adopt", &value).list()?;
         status(list.next()?)?;
-        let next = u64::try_from(list.next()?.int()?).ok();
+        let next = Some(list.next()?.count()?).filter(|cursor| *cursor > 0);
         Ok(Adopted { next, claimed: claimed(&list.next()?.list()?)? })
     }
 }
