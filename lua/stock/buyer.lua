@@ -2,9 +2,11 @@
 --
 -- keys   s t b o
 -- args   buyer, most tickets, key hash or '', body hash
--- reply  0 no such sale · with a key: 1 unknown key, 5 other body, {6, pending, ticket, packed} · without: {{pending, ticket,
+-- reply  0 no such sale · 2 paused: nothing is told of a sale that lacks what a log holds · with a key: 1 unknown key, 5 other body, {6, pending, ticket, packed} · without: {{pending, ticket,
 --        packed} …}, the newest of them when there are more
-if redis.call('EXISTS', S) == 0 then return 0 end
+local m = redis.call('HGET', S, 'paused')
+if not m then return 0 end
+if m ~= '' then return 2 end
 local b = redis.call('HGET', B, ARGV[1])
 local key = ARGV[3]
 if not b then return key ~= '' and 1 or {} end

@@ -105,6 +105,13 @@ impl Fleet {
         }
     }
 
+    /// Waits until no gateway sells: all units are gone.
+    pub async fn until_sold_out(&self, sale: &str) {
+        for shop in self.shops() {
+            shop.until_state(sale, "sold_out").await;
+        }
+    }
+
     /// Waits until the audits of all gateways hold and tell the same, in words and numbers; panics when they do not
     /// come to agree.
     pub async fn audit(&self, sale: &str) -> crate::Reply {

@@ -192,7 +192,8 @@ impl CoreLedger {
         }
         let found = self.reads(&sale).by_key(&sale.keys, r.buyer, hash_of(key), r.body_hash).await;
         Ok(match found.map_err(|error| self.refusal(&sale, &error))? {
-            ByKey::NoSale | ByKey::Unknown => None,
+            ByKey::NoSale => return self.none(&sale),
+            ByKey::Unknown => None,
             ByKey::Mismatch => Some(ReserveOutcome::IdempotencyMismatch),
             ByKey::Ticket(told) => Some(ReserveOutcome::Repeat { ticket: self.told(&sale, *told).await? }),
         })
@@ -313,7 +314,9 @@ impl CoreLedger {
             return Err(LedgerError::Paused);
         }
         let found = self.reads(&sale).tickets_of(&sale.keys, buyer, TICKETS_OF_MAX).await;
-        let Some(found) = found.map_err(|error| self.refusal(&sale, &error))? else { return Ok(None) };
+        let Some(found) = found.map_err(|error| self.refusal(&sale, &error))? else {
+            return self.none(&sale);
+        };
         let mut views = Vec::with_capacity(found.len());
         for told in found {
             views.push(self.told(&sale, told).await?);
@@ -411,8 +414,23 @@ impl CoreLedger {
     /// The sale as Redis holds it now. `None`: no such sale.
     pub async fn sale_view(&self, name: &str) -> Result<Option<SaleView>, LedgerError> {
         let Some(sale) = self.sale(name)? else { return Ok(None) };
-        let meta = self.ops.look(&sale.keys).await.map_err(|error| self.refusal(&sale, &error))?;
-        Ok(meta.and_then(|meta| meta.view(name)))
+        let Some(meta) = self.look(&sale).await? else { return Ok(None) };
+        // Without a spec no log has told of it yet.
+        meta.view(name).map(Some).ok_or(LedgerError::Paused)
+    }
+
+    async fn look(&self, sale: &SaleShared) -> Result<Option<SaleMeta>, LedgerError> {
+        let meta = self.ops.look(&sale.keys).await.map_err(|error| self.refusal(sale, &error))?;
+        meta.map_or_else(|| self.none(sale), |meta| Ok(Some(meta)))
+    }
+
+    /// Redis does not know a sale: no such sale, or, when this gateway's log holds it, one that has been lost.
+    fn none<T>(&self, sale: &SaleShared) -> Result<Option<T>, LedgerError> {
+        if sale.recorded().is_none() {
+            return Ok(None);
+        }
+        self.shared.doubt(sale);
+        Err(LedgerError::Paused)
     }
 
     /// All sales as Redis holds them now.
@@ -455,8 +473,7 @@ impl CoreLedger {
     /// A sale that this gateway has sold in and that Redis does not know has been lost: it is no unknown one.
     fn not_lost<T>(&self, sale: &SaleShared, done: Result<T, SaleError>) -> Result<T, SaleFailure> {
         if matches!(done, Err(SaleError::NotFound)) {
-            self.shared.doubt(sale);
-            return Err(LedgerError::Paused.into());
+            self.none::<T>(sale)?;
         }
         Ok(done?)
     }
@@ -509,7 +526,7 @@ impl CoreLedger {
     pub async fn recovery(&self, name: &str) -> Result<Option<(SaleMeta, Recovery)>, LedgerError> {
         let Some(sale) = self.sale(name)? else { return Ok(None) };
         let refusal = |error: OpError| self.refusal(&sale, &error);
-        let Some(meta) = self.ops.look(&sale.keys).await.map_err(refusal)? else { return Ok(None) };
+        let Some(meta) = self.look(&sale).await? else { return Ok(None) };
         let recovery = self.ops.recovery(&sale.keys).await.map_err(refusal)?;
         Ok(Some((meta, recovery)))
     }
@@ -542,7 +559,7 @@ impl CoreLedger {
     ) -> Result<Option<(u64, Vec<TicketView>)>, LedgerError> {
         let Some(sale) = self.sale(name)? else { return Ok(None) };
         let refusal = |error: OpError| self.refusal(&sale, &error);
-        let Some(meta) = self.ops.look(&sale.keys).await.map_err(refusal)? else { return Ok(None) };
+        let Some(meta) = self.look(&sale).await? else { return Ok(None) };
         let mut views = Vec::new();
         if meta.excess > 0 {
             for ticket in self.ops.due_last(&sale.keys, max).await.map_err(refusal)? {
@@ -558,7 +575,10 @@ impl CoreLedger {
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        self.ops.audit(&sale.keys).await.map_err(|error| self.refusal(&sale, &error))
+        match self.ops.audit(&sale.keys).await.map_err(|error| self.refusal(&sale, &error))? {
+            Some(audit) => Ok(Some(audit)),
+            None => self.none(&sale),
+        }
     }
 }
 

@@ -13,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{RecoveryId, Resumed};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// Between two looks at who has still to come.
 const LOOK: Duration = Duration::from_millis(100);
+/// Others may take so long before a warning says that they are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two warnings of the same.
 const WARN: Duration = Duration::from_secs(10);
 
@@ -70,7 +73,8 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     bring_in(ledger, sale, &recovery).await?;
     let seen = sale.standing().map_or(0, |standing| standing.fence.generation);
     let members = members(ledger);
-    let mut warned = None;
+    // A recovery that takes its normal course is no news.
+    let mut warn_at = Instant::now() + PATIENCE;
     loop {
         match ledger.ops.resume(&sale.keys, &recovery, true, seen, &members).await? {
             Resumed::Resumed { generation } => {
@@ -83,8 +87,8 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
                 return Err(Again::Failed("the sale's own record is missing".to_owned()));
             }
             Resumed::Waiting(missing) => {
-                if warned.is_none_or(|at: tokio::time::Instant| at.elapsed() >= WARN) {
-                    warned = Some(tokio::time::Instant::now());
+                if Instant::now() >= warn_at {
+                    warn_at = Instant::now() + WARN;
                     warn!(
                         sale = %sale.keys.sale, missing = missing.join(", "),
                         "the sale stays paused until these gateways have brought in their logs; if one cannot come \

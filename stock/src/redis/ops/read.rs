@@ -49,11 +49,12 @@ pub enum Delivers {
 }
 
 impl Ops {
-    /// Tickets of a sale, each `None` when there is none of that id.
+    /// Tickets of a sale, each `None` when there is none of that id. Of a paused sale nothing is told.
     pub async fn read(&self, keys: &SaleKeys, ids: &[TicketId]) -> Result<Vec<Option<Told>>, OpError> {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
         let value = self.run(&READ, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
+        readable("read", &value)?;
         told("read", &value, ids)
     }
 
@@ -68,11 +69,7 @@ impl Ops {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
         let value = self.run_replicated(&RESOLVE, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
-        if let Ok(first) = Reply::new("resolve", &value).list()?.next()
-            && first.bytes().is_ok()
-        {
-            super::status(first)?;
-        }
+        readable("resolve", &value)?;
         told("resolve", &value, ids)
     }
 
@@ -87,8 +84,10 @@ impl Ops {
         let args = [buyer.as_bytes(), max.as_bytes(), b"", b""];
         let value = self.run(&BUYER, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
         let reply = Reply::new("buyer", &value);
-        if reply.code() == Some(0) {
-            return Ok(None);
+        match reply.code() {
+            Some(0) => return Ok(None),
+            Some(2) => return Err(OpError::Paused),
+            _ => {}
         }
         let mut tickets = Vec::new();
         for entry in reply.list()?.rest() {
@@ -114,6 +113,7 @@ impl Ops {
         match reply.code() {
             Some(0) => return Ok(ByKey::NoSale),
             Some(1) => return Ok(ByKey::Unknown),
+            Some(2) => return Err(OpError::Paused),
             Some(5) => return Ok(ByKey::Mismatch),
             _ => {}
         }
@@ -152,6 +152,14 @@ impl Ops {
             return Err(Reply::new("validate", &value).bad("an answer for each order").into());
         }
         Ok(answers)
+    }
+}
+
+/// A status in the place of the first ticket says why none is told.
+fn readable(script: &'static str, value: &redis::Value) -> Result<(), OpError> {
+    match Reply::new(script, value).list()?.next() {
+        Ok(first) if first.bytes().is_ok() => super::status(first),
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,152 @@
+//! Redis loses its data: nobody makes a sale anew that has been sold in, however it is lost and whoever comes first.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+use tidegate_stock::testing::redis::RedisServer;
+use tidegate_tests::{Fleet, FleetSettings, Sale, Server, Shop, eventually};
+
+async fn wins_of(shop: &Shop, sale: &str, buyer: &str) -> usize {
+    eventually("the tickets are told", || shop.tickets_of(sale, buyer)).await.len()
+}
+
+/// Puts the sale once more, without a look at the answer: 503 while it is paused, 200 before and after.
+async fn put_again(shop: &Shop, sale: &str, stock: u64) {
+    let body = format!("{{\"item\":\"thing\",\"stock\":{stock}}}");
+    let reply = shop.inner.try_send("PUT", &format!("/v1/sales/{sale}"), &[], body.as_bytes()).await.unwrap();
+    assert!(matches!(reply.status, 200 | 503), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn fm15_a_put_just_after_redis_lost_the_sale_puts_nothing_on_sale_again() {
+    let redis = RedisServer::start();
+    let mut fleet = Fleet::start(&redis, 2).await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    for round in 0..10 {
+        for gateway in &mut fleet.gateways {
+            gateway.until_ready().await;
+        }
+        let sale = format!("sale-{round}");
+        fleet.open(&sale, &Sale::of(3)).await;
+        for buyer in ["ann", "bob", "eve"] {
+            a.win(&sale, buyer).await;
+        }
+        redis.command(&["FLUSHALL"]);
+        tokio::join!(put_again(&a, &sale, 3), put_again(&b, &sale, 3));
+        let mut refused = 0;
+        for n in 0..6 {
+            for shop in [&a, &b] {
+                let reply = shop.order(&sale, &format!("late-{n}"), "k").await;
+                assert!(matches!(reply.status, 410 | 503), "round {round}: {}", reply.text);
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 12);
+        fleet.until_sold_out(&sale).await;
+        assert_eq!(fleet.audit(&sale).await.number("held"), 3);
+        for shop in [&a, &b] {
+            assert_eq!(wins_of(shop, &sale, "ann").await, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fm20_a_loss_during_the_recovery_from_a_loss_is_recovered_from_as_well() {
+    let redis = RedisServer::start();
+    let fleet = Fleet::start(&redis, 2).await;
+    fleet.open("phone", &Sale::of(1_000)).await;
+    let mut sold = 0;
+    for round in 0..8_u64 {
+        for shop in fleet.shops() {
+            let ticket = shop.insist("phone", &format!("b{sold}"), "k").await;
+            sold += 1;
+            if round % 2 == 0 {
+                assert_eq!(shop.transition(&ticket, "created", &ticket).await.status, 200);
+            }
+        }
+        redis.command(&["FLUSHALL"]);
+        // Somewhere in the recovery, another time each round.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(20 + 45 * round)).await;
+            redis.command(&["FLUSHALL"]);
+        }
+        let audit = eventually("the ledger is whole", || async {
+            let reply = fleet.shop(0).inner.get("/v1/sales/phone/audit", &[]).await;
+            (reply.status == 200).then_some(reply)
+        })
+        .await;
+        assert_eq!(audit.number("held"), sold, "round {round}: {}", audit.text);
+    }
+    fleet.until_open("phone").await;
+    assert_eq!(fleet.audit("phone").await.number("available"), 1_000 - sold);
+}
+
+#[tokio::test]
+async fn fm20_a_newcomer_that_makes_the_sale_anew_while_all_others_sleep_is_found_out() {
+    let redis = RedisServer::start();
+    let settings = FleetSettings::new().at(redis.port());
+    let fleet = Fleet::start_with(&[settings.clone(), settings.clone()]).await;
+    fleet.open("phone", &Sale::of(10)).await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    let first = [a.win("phone", "ann").await, b.win("phone", "bob").await];
+    for gateway in &fleet.gateways {
+        gateway.pause();
+    }
+    redis.command(&["FLUSHALL"]);
+    // It has an empty log, and nobody who could tell it better is there.
+    let mut third = Server::launch_with(settings.gateway());
+    third.until_ready().await;
+    let c = third.shop.clone();
+    c.open("phone", &Sale::of(10)).await;
+    let eve = c.win("phone", "eve").await;
+    for gateway in &fleet.gateways {
+        gateway.resume();
+    }
+    for shop in [&a, &b, &c] {
+        eventually("all winners are known everywhere", || async {
+            for (buyer, ticket) in [("ann", &first[0]), ("bob", &first[1]), ("eve", &eve)] {
+                let reply = shop.ticket(buyer, ticket).await;
+                assert!(matches!(reply.status, 200 | 404 | 503), "{}", reply.text);
+                if reply.status != 200 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+    assert_eq!(fleet.audit("phone").await.number("held"), 3);
+    assert_eq!(c.audit("phone").await.number("available"), 7);
+}
+
+#[tokio::test]
+async fn many_sales_are_read_at_a_start_and_made_whole_after_a_loss_in_moments() {
+    const SALES: usize = 300;
+    let redis = RedisServer::start();
+    let mut fleet = Fleet::start(&redis, 2).await;
+    let a = fleet.shop(0);
+    for n in 0..SALES {
+        a.put(&format!("sale-{n}"), &Sale::of(5)).await;
+    }
+    fleet.open("phone", &Sale::of(5)).await;
+    a.win("phone", "ann").await;
+
+    let began = Instant::now();
+    fleet.gateways[1].kill().await;
+    fleet.gateways[1].restart().await;
+    println!("ready again with {SALES} sales after {:?}", began.elapsed());
+
+    let began = Instant::now();
+    redis.command(&["FLUSHALL"]);
+    for shop in fleet.shops() {
+        for n in 0..SALES {
+            eventually("the sale is whole", || async {
+                let reply = shop.inner.get(&format!("/v1/sales/sale-{n}/audit"), &[]).await;
+                assert!(matches!(reply.status, 200 | 503), "{}", reply.text);
+                (reply.status == 200 && reply.json["available"] == 5).then_some(())
+            })
+            .await;
+        }
+    }
+    println!("{SALES} sales whole again after {:?}", began.elapsed());
+    assert_eq!(fleet.audit("phone").await.number("held"), 1);
+}
