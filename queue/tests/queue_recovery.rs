@@ -409,3 +409,19 @@ fn new_work_is_refused_before_the_index_is_full_and_taken_again_after() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_topic_is_told_grown_only_when_that_is_on_disk() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let queue = folder.open_on(&storage);
+    storage.fail(FaultyCall::Rename, "catalog", 1, std::io::ErrorKind::Other);
+    assert!(queue.put_topic(TOPIC, 9).is_err());
+    // It has grown in memory; the second call must not take that for done.
+    queue.put_topic(TOPIC, 9).unwrap();
+    storage.kill();
+    drop(queue);
+    storage.power_loss(1, PowerLoss::Everything);
+    let queue = folder.open_on(&storage);
+    assert_eq!(queue.stats()[0].queues, 9);
+}

@@ -172,9 +172,9 @@ impl Broker {
         };
         if changed {
             self.catalog_changed();
-            self.store_catalog().map_err(|_| AppendError::NoSpace)?;
         }
-        Ok(())
+        // Also when nothing changed: an earlier call may have grown the topic and failed to write it.
+        self.store_catalog().map_err(|_| AppendError::NoSpace)
     }
 
     /// The topic, created on first use. It needs no sync of its own: a durable message brings its topic back.
