@@ -237,6 +237,10 @@ impl Queue {
         let mut dispatched = self.broker.dispatched.lock();
         self.broker.dispatch_moved.wait_while(&mut dispatched, |at| *at < position);
     }
+    /// Everything below may be received: index and timers know of it.
+    pub fn dispatched(&self) -> Position {
+        *self.broker.dispatched.lock()
+    }
     /// Writes the acknowledgements to disk now, if they changed; the timer thread does so every `ack_sync_ms`.
     /// Blocks until the log is on disk as far as the acknowledgements rest on it.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {

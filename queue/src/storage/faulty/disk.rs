@@ -1,6 +1,7 @@
 //! What is on the simulated disk, and what only the page cache shows: an undo log of everything not synced.
 
 use super::PowerLoss;
+use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Writes are undone in units of this.
 const SECTOR: u64 = 512;
+/// Writes of one sector since the last sync that are told apart; later ones count as the last of these.
+const VERSIONS_MAX: usize = 8;
 /// Where removed and replaced files wait until their folder is synced.
 const TRASH: &str = ".unsynced";
 
@@ -22,6 +25,7 @@ pub(super) struct Disk {
     files: HashMap<FileId, Entry>,
     changes: Vec<Change>,
     next_id: FileId,
+    writes: u64,
     pub(super) used: u64,
     pub(super) quota: Option<u64>,
 }
@@ -31,12 +35,16 @@ struct Entry {
     file: File,
     len: u64,
     durable_len: u64,
-    /// Sectors written since the last sync, with what the disk has.
-    dirty: BTreeMap<u64, Sector>,
+    /// Sectors written since the last sync: what each held before every one of these writes. The first is what
+    /// the disk surely has; write-back may have brought any later one there.
+    dirty: BTreeMap<u64, Versions>,
     /// Sectors that a failed sync gave up: clean for the page cache, not on disk, and no later sync brings them
     /// there unless they are written again.
     lost: BTreeMap<u64, Sector>,
 }
+
+/// What a sector held before each write, with the number of that write.
+type Versions = SmallVec<[(u64, Sector); 1]>;
 
 /// A change of a folder that is not synced.
 enum Change {
@@ -63,6 +71,7 @@ impl Disk {
             files: HashMap::new(),
             changes: Vec::new(),
             next_id: 0,
+            writes: 0,
             used: used(root),
             quota: None,
         }
@@ -133,15 +142,19 @@ impl Disk {
     pub(super) fn write(&mut self, id: FileId, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let end = offset + bytes.len() as u64;
         self.grow(id, end)?;
+        self.writes += 1;
+        let number = self.writes;
         let entry = self.files.get_mut(&id).expect("ids are never taken back");
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             // Written again, so the next sync takes it to disk after all.
             let old = match entry.lost.remove(&sector) {
                 Some(old) => old,
-                None if entry.dirty.contains_key(&sector) => continue,
                 None => read_sector(&entry.file, sector)?,
             };
-            entry.dirty.insert(sector, old);
+            let versions = entry.dirty.entry(sector).or_default();
+            if versions.len() < VERSIONS_MAX {
+                versions.push((number, old));
+            }
         }
         entry.file.write_all_at(bytes, offset)
     }
@@ -153,10 +166,12 @@ impl Disk {
             self.grow(id, len)?;
             return self.files[&id].file.set_len(len);
         }
+        self.writes += 1;
+        let number = self.writes;
         let entry = self.files.get_mut(&id).expect("ids are never taken back");
         for sector in len / SECTOR..present.div_ceil(SECTOR) {
             let old = read_sector(&entry.file, sector)?;
-            entry.dirty.entry(sector).or_insert(old);
+            entry.dirty.entry(sector).or_insert_with(|| smallvec![(number, old)]);
         }
         entry.len = len;
         self.used = self.used.saturating_sub(present - len);
@@ -182,7 +197,10 @@ impl Disk {
 
     pub(super) fn fail_sync(&mut self, id: FileId) {
         let entry = self.files.get_mut(&id).expect("ids are never taken back");
-        entry.lost.append(&mut entry.dirty);
+        for (sector, versions) in std::mem::take(&mut entry.dirty) {
+            let (_, old) = versions.into_iter().next().expect("made with its first version");
+            entry.lost.entry(sector).or_insert(old);
+        }
     }
 
     /// Puts back what was not synced. A choice keeps any blocks, and the first so many changes of folders
@@ -196,17 +214,25 @@ impl Disk {
                 PowerLoss::Everything => None,
                 PowerLoss::Blocks(bytes) => Some((bytes / SECTOR).max(1)),
             };
-            let mut kept_group = (u64::MAX, false);
-            for (sector, old) in std::mem::take(&mut entry.dirty) {
-                if let Some(group) = group {
-                    if kept_group.0 != sector / group {
-                        kept_group = (sector / group, random.coin());
-                    }
-                    if kept_group.1 {
-                        continue;
+            let dirty: Vec<_> = std::mem::take(&mut entry.dirty).into_iter().collect();
+            // All sectors of a block went to disk at one instant: after that many writes of the file.
+            for block in dirty.chunk_by(|a, b| group.is_some_and(|group| a.0 / group == b.0 / group)) {
+                let mut upto = 0;
+                if group.is_some() {
+                    let mut writes: Vec<u64> = block
+                        .iter()
+                        .flat_map(|(_, versions)| versions.iter().map(|version| version.0))
+                        .collect();
+                    writes.sort_unstable();
+                    writes.dedup();
+                    let nth = random.next() as usize % (writes.len() + 1);
+                    upto = nth.checked_sub(1).map_or(0, |nth| writes[nth]);
+                }
+                for (sector, versions) in block {
+                    if let Some((_, old)) = versions.iter().find(|(write, _)| *write > upto) {
+                        write_sector(&entry.file, *sector, old.as_deref())?;
                     }
                 }
-                write_sector(&entry.file, sector, old.as_deref())?;
             }
             for (sector, old) in std::mem::take(&mut entry.lost) {
                 write_sector(&entry.file, sector, old.as_deref())?;

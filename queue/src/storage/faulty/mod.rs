@@ -20,7 +20,8 @@ use std::time::Duration;
 pub enum PowerLoss {
     /// Nothing.
     Everything,
-    /// Any blocks of this many bytes (a multiple of 512), of any write, in any order.
+    /// Any blocks of this many bytes (a multiple of 512), of any write, in any order; a block that was written
+    /// several times since the last sync is as any of these writes left it.
     Blocks(u64),
 }
 
@@ -33,6 +34,14 @@ pub enum FaultyCall {
     ShortWrite,
     /// `sync` of a file.
     Sync,
+    /// `allocate`; the failing one changes nothing.
+    Allocate,
+    /// `rename`, by the new name.
+    Rename,
+    /// `remove`.
+    Remove,
+    /// `sync_dir`.
+    SyncDir,
 }
 
 /// The storage and its controls. It outlives the processes that a test simulates: [`Self::as_storage`] gives each a
@@ -61,7 +70,8 @@ struct Fault {
     call: FaultyCall,
     path_prefix: String,
     countdown: u64,
-    kind: io::ErrorKind,
+    /// `None`: the process is killed instead.
+    kind: Option<io::ErrorKind>,
 }
 
 impl FaultyStorage {
@@ -91,7 +101,19 @@ impl FaultyStorage {
     /// Fails the `nth` (from 1, from now) such call on a file whose path starts with `path_prefix`, once.
     pub fn fail(&self, call: FaultyCall, path_prefix: &str, nth: u64, kind: io::ErrorKind) {
         let path_prefix = path_prefix.to_owned();
-        self.state.lock().faults.push(Fault { call, path_prefix, countdown: nth, kind });
+        self.state.lock().faults.push(Fault { call, path_prefix, countdown: nth, kind: Some(kind) });
+    }
+
+    /// Kills the process before the `nth` (from 1, from now) such call on a path that starts with `path_prefix`;
+    /// in the middle of it for [`FaultyCall::ShortWrite`].
+    pub fn kill_at(&self, call: FaultyCall, path_prefix: &str, nth: u64) {
+        let path_prefix = path_prefix.to_owned();
+        self.state.lock().faults.push(Fault { call, path_prefix, countdown: nth, kind: None });
+    }
+
+    /// How many processes have ended.
+    pub fn ended(&self) -> u64 {
+        self.state.lock().process
     }
 
     /// Bytes that all files together may have; growing beyond is `StorageFull`. `None`: no limit.
@@ -170,11 +192,15 @@ impl State {
         self.faults.clear();
     }
 
-    fn fault(&mut self, calls: &[FaultyCall], id: FileId) -> Option<(FaultyCall, io::ErrorKind)> {
-        let path = self.disk.path_of(id).to_owned();
+    /// Counts a call; answers how it fails.
+    fn fault(&mut self, calls: &[FaultyCall], path: &Path) -> Option<(FaultyCall, Option<io::ErrorKind>)> {
+        if self.faults.is_empty() {
+            return None;
+        }
+        let path = path.to_string_lossy();
         let mut hit = None;
         self.faults.retain_mut(|fault| {
-            if !calls.contains(&fault.call) || !path.to_string_lossy().starts_with(&fault.path_prefix) {
+            if !calls.contains(&fault.call) || !path.starts_with(&fault.path_prefix) {
                 return true;
             }
             fault.countdown -= 1;
@@ -184,6 +210,12 @@ impl State {
             fault.countdown > 0
         });
         hit
+    }
+
+    /// The same for a file that is open.
+    fn fault_of(&mut self, calls: &[FaultyCall], id: FileId) -> Option<(FaultyCall, Option<io::ErrorKind>)> {
+        let path = self.disk.path_of(id).to_owned();
+        self.fault(calls, &path)
     }
 }
 
@@ -209,6 +241,25 @@ impl Handle {
             return Err(dead());
         }
         Ok(state)
+    }
+
+    /// The error of a call that fails, after killing the process when that is what was asked for.
+    fn failed(&self, state: &mut State, kind: Option<io::ErrorKind>) -> io::Error {
+        if let Some(kind) = kind {
+            return kind.into();
+        }
+        state.end_process();
+        self.storage.changed.notify_all();
+        dead()
+    }
+
+    /// Before a call on a path.
+    fn change_at(&self, call: FaultyCall, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.change()?;
+        match state.fault(&[call], path) {
+            Some((_, kind)) => Err(self.failed(&mut state, kind)),
+            None => Ok(state),
+        }
     }
 }
 
@@ -236,15 +287,15 @@ impl Storage for Handle {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change()?.disk.rename(from, to)
+        self.change_at(FaultyCall::Rename, to)?.disk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.change()?.disk.remove(path)
+        self.change_at(FaultyCall::Remove, path)?.disk.remove(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.change()?.disk.sync_dir(dir)
+        self.change_at(FaultyCall::SyncDir, dir)?.disk.sync_dir(dir)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -262,14 +313,14 @@ impl StorageFile for FaultyFile {
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         let mut bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
         let mut state = self.handle.change()?;
-        let fault = state.fault(&[FaultyCall::Write, FaultyCall::ShortWrite], self.id);
+        let fault = state.fault_of(&[FaultyCall::Write, FaultyCall::ShortWrite], self.id);
         match fault {
-            Some((FaultyCall::Write, kind)) => return Err(kind.into()),
+            Some((FaultyCall::Write, kind)) => return Err(self.handle.failed(&mut state, kind)),
             Some(_) => bytes.truncate(bytes.len() / 2),
             None => {}
         }
         state.disk.write(self.id, offset, &bytes)?;
-        fault.map_or(Ok(()), |(_, kind)| Err(kind.into()))
+        fault.map_or(Ok(()), |(_, kind)| Err(self.handle.failed(&mut state, kind)))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -292,9 +343,11 @@ impl StorageFile for FaultyFile {
         if state.process != self.handle.process {
             return Err(dead());
         }
-        if let Some((_, kind)) = state.fault(&[FaultyCall::Sync], self.id) {
-            state.disk.fail_sync(self.id);
-            return Err(kind.into());
+        if let Some((_, kind)) = state.fault_of(&[FaultyCall::Sync], self.id) {
+            if kind.is_some() {
+                state.disk.fail_sync(self.id);
+            }
+            return Err(self.handle.failed(&mut state, kind));
         }
         state.disk.sync(self.id);
         Ok(())
@@ -302,8 +355,10 @@ impl StorageFile for FaultyFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut state = self.handle.change()?;
-        if let Some((_, kind)) = state.fault(&[FaultyCall::Write, FaultyCall::ShortWrite], self.id) {
-            return Err(kind.into());
+        // Growing a file writes zeros.
+        let calls = [FaultyCall::Allocate, FaultyCall::Write, FaultyCall::ShortWrite];
+        if let Some((_, kind)) = state.fault_of(&calls, self.id) {
+            return Err(self.handle.failed(&mut state, kind));
         }
         state.disk.allocate(self.id, len)
     }

@@ -1,0 +1,475 @@
+//! One data folder through many lives of the process, and the checks after each.
+
+use crate::faults::{Life, Trouble};
+use crate::model::{Fate, Model, Sent, body, id_of};
+use crate::random::Random;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tidegate_queue::storage::FaultyStorage;
+use tidegate_queue::*;
+
+const NOW_MS: u64 = 1_700_000_000_000;
+const TOPICS: [&str; 2] = ["orders", "events"];
+const GROUPS: [&str; 2] = ["a", "b"];
+const LEASE_MS: u64 = 1_000;
+/// Waits for another thread end with an error after this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What histories came through: a matrix in which nothing happens proves nothing.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) crashes: u64,
+    /// Crashes that ended a start.
+    pub(crate) in_recovery: u64,
+    /// Messages that were accepted, never told durable, and lost.
+    pub(crate) lost: u64,
+    pub(crate) kept: u64,
+    pub(crate) delivered: u64,
+    /// Acknowledged, not checkpointed, and delivered again after a crash.
+    pub(crate) again: u64,
+    pub(crate) reports: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.crashes += other.crashes;
+        self.in_recovery += other.in_recovery;
+        self.lost += other.lost;
+        self.kept += other.kept;
+        self.delivered += other.delivered;
+        self.again += other.again;
+        self.reports += other.reports;
+    }
+}
+
+pub(crate) struct World {
+    _dir: TempDir,
+    storage: Arc<FaultyStorage>,
+    clock: Arc<ManualClock>,
+    options: QueueOptions,
+    pub(crate) model: Model,
+    random: Random,
+    /// Everything below is on disk for good: no crash takes it.
+    kept: Position,
+    /// Everything below is at least in the page cache: only a loss of power takes it.
+    cached: Position,
+    /// Processes that ended before this one.
+    ended_before: u64,
+    tally: Tally,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let shm = std::path::Path::new("/dev/shm");
+        let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        let flush = if random.percent(25) {
+            Durability::Async { interval_ms: 1 + random.below(3) }
+        } else {
+            Durability::Sync
+        };
+        let options = QueueOptions {
+            flush,
+            segment_bytes: random.one_of(&[4096, 8192, 16_384]),
+            pending_bytes_max: 1 << 20,
+            topic_queues: 3,
+            attempts_max: 3,
+            retry_delays_ms: vec![500, 2_000],
+            timer_thread: false,
+            ..QueueOptions::new(dir.path())
+        };
+        Self {
+            storage: FaultyStorage::new(dir.path()),
+            _dir: dir,
+            clock: Arc::new(ManualClock::new(NOW_MS)),
+            options,
+            model: Model::default(),
+            random,
+            kept: Position(0),
+            cached: Position(0),
+            ended_before: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// One life of the process, from its start to its end by a crash.
+    pub(crate) fn live(&mut self, operations: u64) {
+        let life = Life::plan(&mut self.random);
+        self.live_as(life, operations);
+    }
+
+    /// Answers whether something killed it before its end.
+    pub(crate) fn live_as(&mut self, life: Life, operations: u64) -> bool {
+        if std::env::var_os("TIDEGATE_CRASH_SEED").is_some() {
+            eprintln!("{} {:?} {life:?} kept {}", self.tally.crashes, self.options.flush, self.kept);
+        }
+        let ended_before = self.storage.ended();
+        self.ended_before = ended_before;
+        if life.early {
+            life.arm(&self.storage);
+        }
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        match Queue::open(self.options.clone(), self.storage.as_storage(), clock) {
+            Err(error) => {
+                let may = life.may_refuse(&self.storage, ended_before);
+                assert!(may && !matches!(error, OpenError::Corrupt { .. }), "{life:?}: {error}");
+                let killed = self.storage.ended() > ended_before;
+                self.tally.in_recovery += 1;
+                self.end(None, &life);
+                killed
+            }
+            Ok(queue) => {
+                self.look(&queue);
+                if !life.early {
+                    life.arm(&self.storage);
+                }
+                for _ in 0..operations {
+                    if self.storage.ended() > ended_before {
+                        break;
+                    }
+                    self.operate(&queue, &life);
+                }
+                if life.closes && queue.close().is_ok() {
+                    self.model.told_durable(queue.durable());
+                }
+                let killed = self.storage.ended() > ended_before;
+                self.end(Some(queue), &life);
+                killed
+            }
+        }
+    }
+
+    fn end(&mut self, queue: Option<Queue>, life: &Life) {
+        self.storage.kill();
+        self.storage.set_quota(None);
+        if let Some(queue) = queue {
+            self.kept = self.kept.max(queue.synced());
+            self.cached = self.cached.max(queue.durable());
+        }
+        if let Some((seed, mode)) = life.loss {
+            self.storage.power_loss(seed, mode);
+            self.cached = self.kept;
+        }
+        self.model.crashed();
+        self.tally.crashes += 1;
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// After a start: everything promised is there, once, at its place, and offsets are dense.
+    fn look(&mut self, queue: &Queue) {
+        self.model.holds(self.cached.max(self.kept));
+        self.kept = queue.end();
+        self.cached = self.kept;
+        let mut there = HashSet::new();
+        let mut placed: HashMap<(usize, u32, u64), (u32, Position)> = HashMap::new();
+        let mut delivered = HashSet::new();
+        let mut ends: HashMap<(usize, u32), u64> = HashMap::new();
+        for message in queue.scan(queue.start()) {
+            let message = message.expect("what a start has verified can be read");
+            let (id, topic) = self.check_content(&message);
+            there.insert(id);
+            let waits = message.times.deliver_at_ms.is_some_and(|at_ms| at_ms > message.times.born_at_ms);
+            if waits {
+                continue;
+            }
+            assert!(delivered.insert(id), "message {id} stands twice in its queue");
+            let end = ends.entry((topic, message.queue)).or_default();
+            assert_eq!(message.offset, *end, "offsets of {} {} are dense", message.topic, message.queue);
+            *end += 1;
+            placed.insert((topic, message.queue, message.offset), (id, message.position));
+        }
+        for (place, was) in &self.model.seen {
+            assert_eq!(placed.get(place), Some(was), "what was seen at {place:?} is there no more");
+        }
+        self.model.look(&there);
+        self.model.seen = placed;
+        for topic in queue.stats() {
+            let known = TOPICS.iter().position(|name| *name == topic.topic).expect("no other topic was made");
+            assert!(known > 0 || topic.queues >= self.model.queues_min, "the topic has lost queues");
+        }
+    }
+
+    fn check_content(&self, message: &Message) -> (u32, usize) {
+        let id = id_of(&message.body);
+        let sent = self.model.sent.get(id as usize).unwrap_or_else(|| panic!("{id} was never sent"));
+        assert_eq!(message.body, body(id, sent.len), "message {id} has another body");
+        assert_eq!(message.topic, TOPICS[sent.topic], "message {id} is in another topic");
+        assert!(sent.queue.is_none_or(|queue| queue == message.queue), "message {id} is in another queue");
+        (id, sent.topic)
+    }
+
+    fn operate(&mut self, queue: &Queue, life: &Life) {
+        match self.random.below(100) {
+            0..36 => self.append(queue, life),
+            36..50 => drop(self.receive(queue)),
+            50..62 => self.ack(queue),
+            62..66 => self.nack(queue),
+            66..68 => self.extend(queue),
+            68..77 => {
+                self.clock.advance(1 + self.random.below(1_500));
+                queue.tick();
+            }
+            77..81 => {
+                let max = 1 + self.random.below(4) as usize;
+                self.reports(queue, max);
+            }
+            81..87 => {
+                if queue.checkpoint().is_ok() {
+                    self.model.told_checkpointed();
+                }
+            }
+            87..89 => {
+                let queues = 3 + self.random.below(4) as u32;
+                if queue.put_topic(TOPICS[0], queues).is_ok() {
+                    self.model.queues_min = self.model.queues_min.max(queues);
+                }
+            }
+            _ => self.settle_down(queue, life),
+        }
+    }
+
+    fn append(&mut self, queue: &Queue, life: &Life) {
+        let count = if self.random.percent(60) { 1 } else { 2 + self.random.below(4) };
+        let now_ms = self.now_ms();
+        let first = self.model.sent.len() as u32;
+        let mut sent = Vec::new();
+        let mut choices = Vec::new();
+        for _ in 0..count {
+            let number = self.random.below(3) as u32;
+            let choice = self.random.one_of(&[
+                QueueChoice::Explicit(number),
+                QueueChoice::RoundRobin,
+                QueueChoice::Key("customer"),
+            ]);
+            let due_ms = if self.random.percent(20) { now_ms + 1 + self.random.below(4_000) } else { 0 };
+            let deadline_ms =
+                if self.random.percent(20) { now_ms + 1 + self.random.below(6_000) } else { u64::MAX };
+            choices.push(choice);
+            sent.push(Sent {
+                batch: self.model.batches,
+                topic: usize::from(self.random.percent(25)),
+                queue: matches!(choice, QueueChoice::Explicit(_)).then_some(number),
+                due_ms,
+                deadline_ms,
+                len: self.random.below(300) as usize,
+                end: Position(0),
+                fate: Fate::Accepted,
+            });
+        }
+        let bodies: Vec<_> = sent.iter().zip(first..).map(|(sent, id)| body(id, sent.len)).collect();
+        let batch: Vec<_> = sent
+            .iter()
+            .zip(&bodies)
+            .zip(&choices)
+            .map(|((sent, body), queue)| NewMessage {
+                topic: TOPICS[sent.topic],
+                queue: *queue,
+                deliver_at_ms: (sent.due_ms > 0).then_some(sent.due_ms),
+                deadline_ms: (sent.deadline_ms < u64::MAX).then_some(sent.deadline_ms),
+                keys: &["k"],
+                body,
+                ..NewMessage::default()
+            })
+            .collect();
+        if let Some(appended) = Self::accept(queue, life, &batch) {
+            for mut sent in sent {
+                sent.end = appended.end;
+                self.model.sent.push(sent);
+            }
+            self.model.batches += 1;
+        }
+    }
+
+    fn accept(queue: &Queue, life: &Life, batch: &[NewMessage<'_>]) -> Option<Appended> {
+        let started = Instant::now();
+        let may_fail = |trouble| !matches!(trouble, Trouble::None);
+        loop {
+            match queue.append(batch, Space::New) {
+                Ok(appended) => return Some(appended),
+                Err(AppendError::Busy) => std::thread::yield_now(),
+                Err(AppendError::NoSpace | AppendError::Poisoned) if may_fail(life.trouble) => return None,
+                Err(error) => panic!("{life:?}: {error}"),
+            }
+            assert!(started.elapsed() < PATIENCE, "{life:?}: no segment becomes ready");
+        }
+    }
+
+    /// Waits until what was accepted may be received, and notes that it was told durable.
+    fn settle_down(&mut self, queue: &Queue, life: &Life) {
+        let end = queue.end();
+        if queue.wait_durable(end).is_err() {
+            return;
+        }
+        self.note_durable(queue);
+        let started = Instant::now();
+        while queue.dispatched() < end && self.storage.ended() == self.ended_before {
+            // The index is tried again after a while when there is space, which there is not.
+            if matches!(life.trouble, Trouble::Full(_)) && started.elapsed() > Duration::from_millis(20) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{life:?}: what is durable is not dispatched");
+            std::thread::yield_now();
+        }
+    }
+
+    /// In async mode a power loss may take what is durable in the softer sense.
+    fn note_durable(&mut self, queue: &Queue) {
+        let sync = self.options.flush == Durability::Sync;
+        self.model.told_durable(if sync { queue.durable() } else { queue.synced() });
+    }
+
+    fn receive(&mut self, queue: &Queue) -> usize {
+        let group = self.random.below(2) as usize;
+        let max = 1 + self.random.below(6) as usize;
+        self.receive_up_to(queue, group, max)
+    }
+
+    fn receive_up_to(&mut self, queue: &Queue, group: usize, max: usize) -> usize {
+        let topic = TOPICS[0];
+        let request = ReceiveRequest { topic, group: GROUPS[group], max, lease_ms: LEASE_MS, tags: &[] };
+        let found = match queue.poll_receive(&mut Context::from_waker(Waker::noop()), &mut None, &request) {
+            Poll::Ready(Ok(found)) => found,
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => return 0,
+        };
+        assert!(found.len() <= max);
+        let now_ms = self.now_ms();
+        for Delivery { receipt, message, .. } in &found {
+            let (id, topic) = self.check_content(message);
+            let sent = &self.model.sent[id as usize];
+            assert_ne!(sent.fate, Fate::Gone, "message {id} was lost and is delivered");
+            assert!(now_ms >= sent.due_ms, "message {id} is early");
+            assert!(now_ms < sent.deadline_ms, "message {id} is late");
+            let until_ms = (now_ms + LEASE_MS).min(sent.deadline_ms);
+            self.see(queue, id, topic, message);
+            let group = &mut self.model.groups[group];
+            self.tally.delivered += 1;
+            self.tally.again += u64::from(group.done.contains(&id));
+            assert!(!group.now.contains(&id), "message {id} was acknowledged in this life");
+            assert!(!group.safe.contains(&id), "message {id} was acknowledged and checkpointed");
+            let before = group.leases.insert(id, (receipt.clone(), until_ms));
+            assert!(before.is_none_or(|(_, until_ms)| until_ms <= now_ms), "message {id} is leased");
+        }
+        found.len()
+    }
+
+    /// What got out must stay.
+    fn see(&mut self, queue: &Queue, id: u32, topic: usize, message: &Message) {
+        self.note_durable(queue);
+        let place = (topic, message.queue, message.offset);
+        let was = *self.model.seen.entry(place).or_insert((id, message.position));
+        assert_eq!(was, (id, message.position), "another message stands at {place:?}");
+    }
+
+    fn pick(&mut self, group: usize) -> Option<(u32, Receipt, bool)> {
+        let leases = &self.model.groups[group].leases;
+        let nth = self.random.below(leases.len().max(1) as u64) as usize;
+        let (id, (receipt, until_ms)) = leases.iter().nth(nth)?;
+        Some((*id, receipt.clone(), self.clock.now_ms() < *until_ms))
+    }
+
+    fn ack(&mut self, queue: &Queue) {
+        let group = self.random.below(2) as usize;
+        let Some((id, receipt, live)) = self.pick(group) else { return };
+        let result = queue.ack(TOPICS[0], GROUPS[group], &[receipt]).remove(0);
+        assert_eq!(result.is_ok(), live, "an acknowledgement counts until the lease ends");
+        self.model.groups[group].leases.remove(&id);
+        if live {
+            self.done(group, id);
+        }
+    }
+
+    fn done(&mut self, group: usize, id: u32) {
+        let group = &mut self.model.groups[group];
+        group.done.insert(id);
+        assert!(group.now.insert(id), "message {id} was settled twice in one life");
+    }
+
+    fn nack(&mut self, queue: &Queue) {
+        let group = self.random.below(2) as usize;
+        let delay_ms = self.random.percent(50).then(|| self.random.below(2_000));
+        let Some((id, receipt, live)) = self.pick(group) else { return };
+        let result = queue.nack(TOPICS[0], GROUPS[group], &[receipt], delay_ms).remove(0);
+        assert_eq!(result.is_ok(), live);
+        self.model.groups[group].leases.remove(&id);
+    }
+
+    fn extend(&mut self, queue: &Queue) {
+        let group = self.random.below(2) as usize;
+        let Some((id, receipt, live)) = self.pick(group) else { return };
+        let result = queue.extend(TOPICS[0], GROUPS[group], &[receipt], LEASE_MS).remove(0);
+        assert_eq!(result.is_ok(), live);
+        let until_ms = (self.now_ms() + LEASE_MS).min(self.model.sent[id as usize].deadline_ms);
+        let leases = &mut self.model.groups[group].leases;
+        leases.remove(&id);
+        if let Ok(receipt) = result {
+            leases.insert(id, (receipt, until_ms));
+        }
+    }
+
+    fn reports(&mut self, queue: &Queue, max: usize) -> usize {
+        let reports = queue.take_reports(max, None);
+        for report in &reports {
+            let (id, _) = self.check_content(&report.message);
+            let Some(group) = GROUPS.iter().position(|group| *group == report.group) else { continue };
+            let model = &self.model.groups[group];
+            assert!(!model.now.contains(&id) && !model.safe.contains(&id), "message {id} was settled");
+            if report.kind == ReportKind::Dropped {
+                assert!(self.now_ms() >= self.model.sent[id as usize].deadline_ms, "{id} is dropped early");
+            }
+            self.tally.reports += 1;
+            if self.random.percent(80) {
+                queue.settle(report);
+                self.done(group, id);
+            }
+        }
+        reports.len()
+    }
+
+    /// A last life without trouble: everything that was promised is accounted for in each group.
+    pub(crate) fn finish(mut self) -> Tally {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let queue = Queue::open(self.options.clone(), self.storage.as_storage(), clock).expect("opens");
+        self.look(&queue);
+        self.ended_before = self.storage.ended();
+        let calm = Life { trouble: Trouble::None, early: false, closes: true, loss: None };
+        self.clock.advance(20_000);
+        let mut idle = 0;
+        for _ in 0..1_000 {
+            queue.tick();
+            self.settle_down(&queue, &calm);
+            let mut work = self.reports(&queue, 100);
+            for (group, name) in GROUPS.iter().enumerate() {
+                work += self.receive_up_to(&queue, group, 100);
+                while let Some((id, receipt, live)) = self.pick(group) {
+                    if live {
+                        assert_eq!(queue.ack(TOPICS[0], name, &[receipt]), [Ok(())]);
+                        self.done(group, id);
+                    }
+                    self.model.groups[group].leases.remove(&id);
+                }
+            }
+            self.clock.advance(700);
+            idle = if work == 0 { idle + 1 } else { 0 };
+            if idle > 4 {
+                break;
+            }
+        }
+        assert_eq!(queue.delayed(), 0, "a delayed message is missing");
+        for group in &self.model.groups {
+            for (id, sent) in self.model.sent.iter().enumerate().filter(|(_, sent)| sent.topic == 0) {
+                let lost = sent.fate == Fate::Durable && !group.done.contains(&(id as u32));
+                assert!(!lost, "message {id} never reached a group: {sent:?}");
+            }
+        }
+        queue.close().expect("closes");
+        let gone = self.model.sent.iter().filter(|sent| sent.fate == Fate::Gone).count() as u64;
+        Tally { lost: gone, kept: self.model.sent.len() as u64 - gone, ..self.tally }
+    }
+}
