@@ -1,4 +1,5 @@
--- excuse.lua: an operator decides to go on without a gateway's log: what only that log held is lost.
+-- excuse.lua: an operator decides to go on without a gateway's log: what only that log held is lost, unless the gateway comes
+-- back: then it finds its log missing in the generation, and the sale is paused until it is in (pause.lua).
 --
 -- keys   s t b o d w r x a m
 -- args   gateway

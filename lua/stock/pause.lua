@@ -1,22 +1,31 @@
--- pause.lua: the sale's Redis is not the one it was activated under, or has lost it: nobody sells until it is whole.
+-- pause.lua: the sale lacks what a log holds: its Redis is not the one it was activated under, or has lost it, or it was made
+-- whole without that log. Nobody sells until all logs are in.
 --
 -- keys   s t b o d w r x a m
--- args   channel, sale, lineage of the server that this runs on, when the sale was made as the caller's log has it (0: it has
---        none). A sale that was made later than that was made again after a loss.
--- reply  {'paused', recovery}, or {'whole'} when the sale was activated under this lineage and is not paused
+-- args   channel, sale, lineage of the server that this runs on, gateway, when the sale was made and its generation as the
+--        gateway's log has them (0 and 0: its log does not hold the sale), then members it knows of
+-- reply  {'paused', recovery}, or {'whole'} when the sale was activated under this lineage, is not paused, and its generation
+--        has the gateway's log
 -- keeps  may be repeated by everybody: one recovery for each life of this server's data. What begins one is counted in a
---        time, so a recovery that a second loss overtook is over for all who take part in it.
-local channel, sale, lineage, known = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local m = redis.call('HMGET', S, 'lin', 'paused', 'rec', 'born')
-if m[1] == lineage and m[2] == '' and (known == 0 or tonumber(m[4]) <= known) then return { 'whole' } end
-if m[2] and m[2] ~= '' and string.sub(m[3], 1, #lineage + 1) == lineage .. '@' then return { 'paused', m[3] } end
-if not m[1] then
-  redis.call('HSET', S, 'schema', 1, 'v', 0, 'sw', 's', 'ini', 0, 'res', 0, 'av', 0, 'live', 0, 'ret', 0, 'sold', 0,
-    'back', 0, 'ep', 0, 'gen', 0, 'born', 0, 'lin', '', 'n', 0)
+--        time, so a recovery that a second loss overtook is over for all who take part in it. Whom anybody who takes part
+--        knows of is waited for, from the moment of taking part.
+local channel, sale, lineage, me, born, gen = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local m = redis.call('HMGET', S, 'lin', 'paused', 'rec', 'born', 'gen', 'logs')
+-- A sale made later than the one in a log was made again after a loss, by somebody who could not know.
+local lacks = m[1] and born > 0
+  and (tonumber(m[4]) > born or tonumber(m[5]) > gen and not string.find(m[6], ',' .. me .. ',', 1, true))
+if m[1] == lineage and m[2] == '' and not lacks then return { 'whole' } end
+local recovery = m[2] and m[2] ~= '' and string.sub(m[3], 1, #lineage + 1) == lineage .. '@' and m[3]
+if not recovery then
+  if not m[1] then
+    redis.call('HSET', S, 'schema', 1, 'v', 0, 'sw', 's', 'ini', 0, 'res', 0, 'av', 0, 'live', 0, 'ret', 0, 'sold', 0,
+      'back', 0, 'ep', 0, 'gen', 0, 'born', 0, 'lin', '', 'n', 0)
+  end
+  local t = redis.call('TIME')
+  recovery = lineage .. '@' .. t[1] .. '.' .. t[2]
+  redis.call('HSET', S, 'paused', 'the Redis server behind this sale has changed', 'rec', recovery, 'logs', ',')
+  redis.call('DEL', KEYS[9], KEYS[10])
+  publish(channel, sale)
 end
-local t = redis.call('TIME')
-local recovery = lineage .. '@' .. t[1] .. '.' .. t[2]
-redis.call('HSET', S, 'paused', 'the Redis server behind this sale has changed', 'rec', recovery)
-redis.call('DEL', KEYS[9], KEYS[10])
-publish(channel, sale)
+redis.call('SADD', KEYS[10], me, unpack(ARGV, 7))
 return { 'paused', recovery }

@@ -9,7 +9,8 @@
 --        from one that was made again by when it was made ('born'), for the logs remember that.
 --
 -- Fields of s: v version of the spec, sw switch (s o c), spec, opens closes limit qmax cr deadline paywin item; ini res av live ret
--- sold back (units); ep epoch, gen generation, lin lineage, born, paused, rec (the recovery under way), n (news), schema.
+-- sold back (units); ep epoch, gen generation, lin lineage, born, paused, rec (the recovery under way), logs (of which gateways are in this
+-- generation), n (news), schema.
 local channel, sale = ARGV[1], ARGV[2]
 local m = redis.call('HMGET', S, 'ini', 'spec', 'v', 'paused', 'lin')
 if m[4] and (m[4] ~= '' or m[5] ~= ARGV[3]) then return { 'paused', 0, 0 } end
@@ -22,7 +23,7 @@ if m[1] then
 else
   redis.call('HSET', S, 'schema', 1, 'v', 0, 'sw', 's', 'ini', ARGV[6], 'res', 0, 'av', ARGV[6], 'live', 0, 'ret', 0,
     'sold', 0, 'back', 0, 'ep', 0, 'gen', clock(), 'born', clock(), 'lin', ARGV[3], 'paused', '', 'rec', '',
-    'n', 0)
+    'logs', ',', 'n', 0)
 end
 redis.call('HSET', S, 'spec', ARGV[5], 'opens', ARGV[7], 'closes', ARGV[8], 'limit', ARGV[9], 'qmax', ARGV[10], 'cr', ARGV[11],
   'deadline', ARGV[12], 'paywin', ARGV[13], 'item', ARGV[14])

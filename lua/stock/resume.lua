@@ -9,11 +9,12 @@
 --        re-applied must all have done so, or be excused by an operator (excuse.lua)
 local channel, sale, recovery, lineage, me = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local A, M = KEYS[9], KEYS[10]
-local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'gen', 'av')
+local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'gen', 'logs')
 if not m[1] or m[1] == '' or m[2] ~= recovery then return { 'over' } end
 if ARGV[6] == '1' then
   redis.call('SADD', A, me)
   redis.call('SADD', M, me)
+  if not string.find(m[5], ',' .. me .. ',', 1, true) then redis.call('HSET', S, 'logs', m[5] .. me .. ',') end
 end
 for i = 8, #ARGV do redis.call('SADD', M, ARGV[i]) end
 local gen = math.max(tonumber(m[4]), tonumber(ARGV[7]))

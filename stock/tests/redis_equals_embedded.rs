@@ -605,7 +605,7 @@ impl<'s> World<'s> {
     /// Notes that stand go by these names now.
     fn renamed(&mut self, claimed: &[(Note, Entry)]) {
         for (note, entry) in claimed {
-            self.notes.insert(what(&entry.record, entry.version), note.clone());
+            self.notes.insert(what(&entry.record, entry.version()), note.clone());
         }
     }
 
@@ -799,7 +799,7 @@ impl<'s> World<'s> {
         let logged: HashSet<What> = self
             .gateways
             .iter()
-            .flat_map(|gateway| gateway.log.iter().map(|entry| what(&entry.record, entry.version)))
+            .flat_map(|gateway| gateway.log.iter().map(|entry| what(&entry.record, entry.version())))
             .collect();
         let known = |(at, what): (usize, &What)| (at as u64) < back_to || logged.contains(what);
         self.records.iter().enumerate().map(known).collect()
@@ -836,7 +836,7 @@ impl<'s> World<'s> {
             self.claim(g).await;
             let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gateways[g].owed)
                 .into_iter()
-                .partition(|(_, entry)| missing.contains(&what(&entry.record, entry.version)));
+                .partition(|(_, entry)| missing.contains(&what(&entry.record, entry.version())));
             self.gateways[g].owed = now;
             self.gateways[g].append(usize::MAX);
             self.gateways[g].owed = later;

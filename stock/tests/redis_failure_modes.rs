@@ -319,6 +319,51 @@ async fn fm15_a_sale_made_again_after_a_loss_is_paused_by_who_remembers_the_firs
 }
 
 #[tokio::test]
+async fn fm20_whom_anybody_in_a_recovery_knows_of_is_waited_for_from_the_beginning() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    shop.server.command(&["FLUSHALL"]);
+    let members = ["a".to_owned(), "b".to_owned()];
+    let lineage = shop.a.ops.lineage(&shop.keys).await.unwrap();
+    let ids = shop.a.ops.pause(&shop.keys, &lineage, shop.a.recorded(), &members).await.unwrap();
+    // A newcomer knows nobody, and is quicker than all.
+    let newcomer = Gateway::new(&shop.server, "c");
+    let own = newcomer.pause(&shop.keys).await.expect("it is paused");
+    assert_eq!(ids.as_ref(), Some(&own));
+    let waits = newcomer.ops.resume(&shop.keys, &own, true, 0, &["c".to_owned()]).await.unwrap();
+    assert_eq!(waits, Resumed::Waiting(members.to_vec()));
+}
+
+#[tokio::test]
+async fn fm20_a_gateway_whose_log_a_generation_lacks_finds_it_out() {
+    let mut shop = Shop::open(spec(3)).await;
+    shop.win("ann").await;
+    shop.settle().await;
+    let bobs = order("bob");
+    shop.b.reserve(&shop.keys, &shop.fence, &shop.spec, &[bobs], &[], false).await.unwrap();
+    shop.b.settle(&shop.keys, &shop.fence).await;
+    shop.b.log_sale(&shop.keys, &shop.look().await);
+    shop.server.command(&["FLUSHALL"]);
+    shop.a.pause(&shop.keys).await.expect("it is paused");
+    shop.a.ops.excuse(&shop.keys, "b").await.unwrap().unwrap();
+    assert!(matches!(shop.a.recover(&shop.keys, &[]).await, Resumed::Resumed { .. }));
+    shop.goes_on().await;
+    assert_eq!(shop.available().await, 2, "bob's unit is for sale again");
+    assert_eq!(shop.a.pause(&shop.keys).await, None, "a's log is in it");
+    let recorded = shop.b.recorded().unwrap();
+    assert!(shop.look().await.lacks_log_of("b", recorded) && !shop.look().await.lacks_log_of("a", recorded));
+
+    // b was excused, and comes back.
+    let members = ["a".to_owned(), "b".to_owned()];
+    assert_eq!(shop.b.recover(&shop.keys, &members).await, Resumed::Waiting(vec!["a".to_owned()]));
+    assert!(matches!(shop.a.recover(&shop.keys, &members).await, Resumed::Resumed { .. }));
+    shop.goes_on().await;
+    assert_eq!(shop.available().await, 1);
+    assert_eq!(shop.b.pause(&shop.keys).await, None);
+}
+
+#[tokio::test]
 async fn fm20_a_second_loss_during_a_recovery_begins_it_again_for_all() {
     let mut shop = Shop::open(spec(3)).await;
     shop.win("ann").await;
@@ -361,7 +406,7 @@ async fn fm17_units_of_buyers_who_left_come_back_by_deadline_and_pay_window() {
 }
 
 /// Milliseconds by Redis.
-async fn redis_ms(shop: &Shop) -> u64 {
+fn redis_ms(shop: &Shop) -> u64 {
     let ::redis::Value::Array(parts) = shop.server.command(&["TIME"]) else { panic!("TIME") };
     let number = |value: &::redis::Value| match value {
         ::redis::Value::BulkString(text) => std::str::from_utf8(text).unwrap().parse::<u64>().unwrap(),
@@ -374,7 +419,7 @@ async fn redis_ms(shop: &Shop) -> u64 {
 #[tokio::test]
 async fn fm17_a_gateway_with_a_fast_clock_ends_nothing_before_its_time() {
     let mut shop = Shop::open(SaleSpec { order_deadline_ms: 3_000, ..spec(2) }).await;
-    let now = redis_ms(&shop).await;
+    let now = redis_ms(&shop);
     let ahead = now + 3_600_000;
     let r = Reserve { now_ms: now, ..order("ann") };
     assert_eq!(shop.reserve(&r).await, Reserved::Won);

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use tidegate_client::wire;
 use tidegate_queue::{AppendError, Message, NewMessage, Queue, QueueChoice, Space};
+use tidegate_stock::redis::ops::SaleRecorded;
 use tidegate_stock::{
     JournalError, Lsn, OrderRecord, Record, RestockRecord, SaleRecord, SaleSpec, SaleSwitch, TicketId,
     TicketStatus, TransitionRecord,
@@ -69,6 +70,9 @@ enum LedgerRecord<'a> {
         /// Of a shared ledger: when the sale was made, which tells it from one made again after a loss.
         #[serde(default, skip_serializing_if = "is_zero")]
         born_ms: u64,
+        /// Of a shared ledger: generation under which it was written.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        generation: u64,
     },
     /// A gateway may sell from the same stock.
     Member {
@@ -112,7 +116,9 @@ impl Journal {
             match record {
                 Record::Order(order) => self.append_order(order, mark, body),
                 Record::Transition(transition) => self.append_transition(transition, mark, body),
-                Record::Sale(record) => self.append_ledger(record.sale, &sale_record(record, 0, 0), body),
+                Record::Sale(record) => {
+                    self.append_ledger(record.sale, &sale_record(record, SaleRecorded::default()), body)
+                }
                 Record::Restock(RestockRecord { sale, restock_id, quantity, at_ms }) => {
                     let record = LedgerRecord::Restock {
                         sale: Cow::Borrowed(sale),
@@ -140,16 +146,11 @@ impl Journal {
         Self { queue, settle: None, sales }
     }
 
-    /// Writes down a sale of a shared ledger, as it is in this version; `born_ms`: when it was made.
-    pub fn append_sale(
-        &self,
-        record: &SaleRecord<'_>,
-        version: u64,
-        born_ms: u64,
-    ) -> Result<Lsn, JournalError> {
+    /// Writes down a sale of a shared ledger, as it stands there.
+    pub fn append_sale(&self, record: &SaleRecord<'_>, told: SaleRecorded) -> Result<Lsn, JournalError> {
         BODY.with_borrow_mut(|body| {
             body.clear();
-            self.append_ledger(record.sale, &sale_record(record, version, born_ms), body)
+            self.append_ledger(record.sale, &sale_record(record, told), body)
         })
     }
 
@@ -300,10 +301,11 @@ impl Journal {
     }
 }
 
-fn sale_record<'a>(record: &SaleRecord<'a>, version: u64, born_ms: u64) -> LedgerRecord<'a> {
+fn sale_record<'a>(record: &SaleRecord<'a>, told: SaleRecorded) -> LedgerRecord<'a> {
     let SaleRecord { sale, spec, switch, at_ms } = *record;
+    let SaleRecorded { version, born_ms, generation } = told;
     let (sale, spec) = (Cow::Borrowed(sale), Cow::Borrowed(spec));
-    LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms }
+    LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms, generation }
 }
 
 /// A refusal of the log in the ledger's words.
@@ -359,12 +361,7 @@ pub enum SharedRecord {
     /// A gateway that may sell from the same stock.
     Member(String),
     /// Which of a sale's records this is.
-    Sale {
-        /// Of spec and switch.
-        version: u64,
-        /// When the sale was made.
-        born_ms: u64,
-    },
+    Sale(SaleRecorded),
 }
 
 /// Reads what a message of a shared ledger's log tells besides its record. `None`: nothing.
@@ -374,7 +371,9 @@ pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
     }
     match serde_json::from_slice(&message.body).ok()? {
         LedgerRecord::Member { gateway, .. } => Some(SharedRecord::Member(gateway.into_owned())),
-        LedgerRecord::Sale { version, born_ms, .. } => Some(SharedRecord::Sale { version, born_ms }),
+        LedgerRecord::Sale { version, born_ms, generation, .. } => {
+            Some(SharedRecord::Sale(SaleRecorded { version: version.max(1), born_ms, generation }))
+        }
         LedgerRecord::Restock { .. } => None,
     }
 }

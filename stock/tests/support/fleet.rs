@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{
     Batch, BatchReply, Claimed, Moved, Reapply, RecoveryId, ReserveCall, Reserved, Restocked, Resumed,
-    SaleMeta, Swept, TransitionCall,
+    SaleMeta, SaleRecorded, Swept, TransitionCall,
 };
 use tidegate_stock::redis::{Fence, Link, Note, OpError, Ops, Owed, PackedTicket, RedisOptions, SaleKeys};
 use tidegate_stock::testing::OwnedRecord;
@@ -20,9 +20,14 @@ pub struct Entry {
     pub record: OwnedRecord,
     pub epoch: u32,
     /// Of a sale's record.
-    pub version: u64,
-    /// Of a sale's record: when the sale was made.
-    pub born_ms: u64,
+    pub recorded: Option<SaleRecorded>,
+}
+
+impl Entry {
+    /// Version of a sale's record; 0 of others.
+    pub fn version(&self) -> u64 {
+        self.recorded.map_or(0, |recorded| recorded.version)
+    }
 }
 
 /// One gateway. What it has in `log` is durable; everything else dies with it.
@@ -67,7 +72,7 @@ pub fn entry_of(claimed: &Claimed, sale: &str, now_ms: u64) -> Entry {
             0,
         ),
     };
-    Entry { record, epoch, version: 0, born_ms: 0 }
+    Entry { record, epoch, recorded: None }
 }
 
 pub fn fence_of(meta: &SaleMeta) -> Fence {
@@ -103,8 +108,8 @@ impl Gateway {
     pub fn log_sale(&mut self, keys: &SaleKeys, meta: &SaleMeta) {
         let spec = meta.spec.as_ref().unwrap();
         let record = Record::Sale(SaleRecord { sale: &keys.sale, spec, switch: meta.switch, at_ms: 0 });
-        let (version, born_ms) = (meta.version, meta.born_ms);
-        self.log.push(Entry { record: OwnedRecord::from(&record), epoch: 0, version, born_ms });
+        let recorded = Some(meta.to_record());
+        self.log.push(Entry { record: OwnedRecord::from(&record), epoch: 0, recorded });
     }
 
     pub async fn reserve(
@@ -134,8 +139,7 @@ impl Gateway {
         for (call, answer) in calls.iter().zip(&reply.answers) {
             if *answer == Reserved::Won && !lost {
                 let record = OwnedRecord::from(&Record::Order(call.packed.order(call.ticket, &keys.sale)));
-                self.owed
-                    .push((Note::of_win(call.ticket), Entry { record, epoch: 0, version: 0, born_ms: 0 }));
+                self.owed.push((Note::of_win(call.ticket), Entry { record, epoch: 0, recorded: None }));
             }
         }
         Ok(reply)
@@ -258,8 +262,12 @@ impl Gateway {
     /// Pauses the sale unless it is whole, as far as this gateway's log tells.
     pub async fn pause(&self, keys: &SaleKeys) -> Option<RecoveryId> {
         let lineage = self.ops.lineage(keys).await.unwrap();
-        let born_ms = self.log.iter().map(|entry| entry.born_ms).find(|born| *born > 0);
-        self.ops.pause(keys, &lineage, born_ms.unwrap_or_default()).await.unwrap()
+        self.ops.pause(keys, &lineage, self.recorded(), &[]).await.unwrap()
+    }
+
+    /// The sale as this gateway's log holds it.
+    pub fn recorded(&self) -> Option<SaleRecorded> {
+        self.log.iter().rev().find_map(|entry| entry.recorded)
     }
 
     pub async fn fence(&self, keys: &SaleKeys) -> Fence {
@@ -269,7 +277,10 @@ impl Gateway {
 
 pub fn add(records: &mut Reapply, entry: &Entry, gateway: &str) {
     match entry.record.borrow() {
-        Record::Sale(sale) => records.sale(&sale, entry.version, entry.born_ms),
+        Record::Sale(sale) => {
+            let SaleRecorded { version, born_ms, .. } = entry.recorded.expect("a sale's record says which");
+            records.sale(&sale, version, born_ms);
+        }
         Record::Restock(restock) => records.restock(&restock),
         Record::Order(order) => records.order(&order, gateway, entry.epoch),
         Record::Transition(transition) => records.transition(&transition, entry.epoch),

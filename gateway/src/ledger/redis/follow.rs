@@ -152,16 +152,15 @@ async fn look(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<Seen, S
         // What the connection was told when it was made may be long past.
         lineage = ledger.ops.lineage_fresh(&sale.keys).await.map_err(|error| error.to_string())?;
     }
-    // One that was made after the one in the log was made by somebody who could not know of the loss.
-    let made_again = recorded.is_some_and(|(_, born_ms)| meta.born_ms > born_ms);
-    if meta.paused.is_some() || meta.lineage != lineage || made_again {
+    let lacks = recorded.is_some_and(|recorded| meta.lacks_log_of(&ledger.shared.gateway, recorded));
+    if meta.paused.is_some() || meta.lineage != lineage || lacks {
         recover::begin(ledger, sale);
         return Ok(Seen::NotYet);
     }
     if sale.recovering.load(Ordering::Acquire) {
         return Ok(Seen::NotYet);
     }
-    if recorded != Some((meta.version, meta.born_ms)) {
+    if recorded != Some(meta.to_record()) {
         record_sale(ledger, sale, &meta).await?;
     }
     take_over(ledger, sale, meta).await.map_err(|error| error.to_string())
@@ -172,11 +171,11 @@ async fn record_sale(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>, meta: &Sal
     let Some(spec) = &meta.spec else { return Err("it has no spec".to_owned()) };
     let at_ms = ledger.app.clock.now_ms();
     let record = SaleRecord { sale: &sale.keys.sale, spec, switch: meta.switch, at_ms };
-    let appended = ledger.shared.journal.append_sale(&record, meta.version, meta.born_ms);
+    let appended = ledger.shared.journal.append_sale(&record, meta.to_record());
     let lsn = appended.map_err(|error| error.to_string())?;
     ledger.shared.appended(lsn);
     ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
-    sale.set_recorded(meta.version, meta.born_ms);
+    sale.set_recorded(meta.to_record());
     Ok(())
 }
 

@@ -131,8 +131,8 @@ impl Pass {
             Record::Transition(transition) => records.transition(transition, claim_of(message)),
             Record::Restock(restock) => records.restock(restock),
             Record::Sale(record) => {
-                if let Some(SharedRecord::Sale { version, born_ms }) = decode_shared(message) {
-                    records.sale(record, version.max(1), born_ms);
+                if let Some(SharedRecord::Sale(recorded)) = decode_shared(message) {
+                    records.sale(record, recorded.version, recorded.born_ms);
                 }
             }
         }

@@ -63,16 +63,16 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     // As it is now: two gateways that name the same server by what they heard of it at different times would never agree.
     let lineage = ledger.ops.lineage_fresh(&sale.keys).await?;
     ledger.ops.name_sale(&sale.keys).await?;
-    let born_ms = sale.recorded().map_or(0, |(_, born_ms)| born_ms);
-    let Some(recovery) = ledger.ops.pause(&sale.keys, &lineage, born_ms).await? else { return Ok(()) };
+    let (recorded, members) = (sale.recorded(), members(ledger));
+    let paused = ledger.ops.pause(&sale.keys, &lineage, recorded, &members).await?;
+    let Some(recovery) = paused else { return Ok(()) };
     while !sale.is_quiet() {
         tokio::time::sleep(LOOK).await;
     }
     // What was granted is in the log by now; it is brought in once it is durable.
     ledger.durable.wait(ledger.shared.last_appended()).await?;
     bring_in(ledger, sale, &recovery).await?;
-    let seen = sale.standing().map_or(0, |standing| standing.fence.generation);
-    let members = members(ledger);
+    let seen = recorded.map_or(0, |recorded| recorded.generation);
     // A recovery that takes its normal course is no news.
     let mut warn_at = Instant::now() + PATIENCE;
     loop {

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use tidegate_stock::redis::ops::{Fleet, SaleMeta};
+use tidegate_stock::redis::ops::{Fleet, SaleMeta, SaleRecorded};
 use tidegate_stock::redis::{Fence, RedisOptions, SaleKeys};
 use tidegate_stock::{Lsn, TicketId};
 use tokio::sync::Notify;
@@ -55,10 +55,8 @@ pub struct SaleShared {
     paused: AtomicBool,
     /// Calls under way whose wins would have to be recorded.
     in_flight: AtomicUsize,
-    /// The newest sale record in this gateway's log: its version, 0: none …
-    recorded: AtomicU64,
-    /// … and when the sale was made, as it says.
-    born_ms: AtomicU64,
+    /// The newest sale record in this gateway's log.
+    recorded: ArcSwapOption<SaleRecorded>,
     /// Elements of the feed that are known here.
     pub(super) feed: AtomicU64,
     /// Held while following the feed.
@@ -207,8 +205,7 @@ impl SaleShared {
             standing: ArcSwapOption::empty(),
             paused: AtomicBool::new(true),
             in_flight: AtomicUsize::new(0),
-            recorded: AtomicU64::new(0),
-            born_ms: AtomicU64::new(0),
+            recorded: ArcSwapOption::empty(),
             feed: AtomicU64::new(0),
             following: tokio::sync::Mutex::new(()),
             asked: AtomicU64::new(1),
@@ -233,16 +230,14 @@ impl SaleShared {
         self.standing.load().as_ref().map(|standing| standing.meta.clone())
     }
 
-    /// Version of the newest sale record in this gateway's log, and when the sale was made. `None`: there is no record.
-    pub(super) fn recorded(&self) -> Option<(u64, u64)> {
-        let version = self.recorded.load(Ordering::Acquire);
-        (version > 0).then(|| (version, self.born_ms.load(Ordering::Acquire)))
+    /// The newest sale record in this gateway's log. `None`: there is none.
+    pub(super) fn recorded(&self) -> Option<SaleRecorded> {
+        self.recorded.load().as_deref().copied()
     }
 
     /// At the start, and then the settle thread's alone.
-    pub(super) fn set_recorded(&self, version: u64, born_ms: u64) {
-        self.born_ms.store(born_ms, Ordering::Release);
-        self.recorded.store(version.max(1), Ordering::Release);
+    pub(super) fn set_recorded(&self, recorded: SaleRecorded) {
+        self.recorded.store(Some(Arc::new(recorded)));
     }
 
     /// The look that is asked for, if one is.

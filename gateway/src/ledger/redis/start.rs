@@ -55,8 +55,8 @@ pub fn start(
             continue;
         }
         decode(&message, |record| {
-            if let (Record::Sale(record), Some(SharedRecord::Sale { version, born_ms })) = (record, told) {
-                shared.find_or_insert(record.sale).set_recorded(version, born_ms);
+            if let (Record::Sale(record), Some(SharedRecord::Sale(recorded))) = (record, told) {
+                shared.find_or_insert(record.sale).set_recorded(recorded);
             }
         })?;
     }

@@ -25,7 +25,7 @@ pub use fleet::{Fleet, Seen};
 pub use news::News;
 pub use read::{ByKey, Delivers, Told};
 pub use recover::{Excused, Reapply, Recovery, RecoveryId, Resumed};
-pub use sale::{Restocked, SaleMeta, Win};
+pub use sale::{Restocked, SaleMeta, SaleRecorded, Win};
 pub use sweep::{Adopted, Claimed, Swept};
 pub use transition::{Moved, TransitionCall};
 

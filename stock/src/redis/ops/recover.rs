@@ -1,6 +1,6 @@
 //! A sale whose Redis has changed or has lost it: pause, re-apply, resume.
 
-use super::sale::{spec_fields, spec_json, switch_text};
+use super::sale::{SaleRecorded, spec_fields, spec_json, switch_text};
 use super::{OpError, Ops, script};
 use crate::hash_of;
 use crate::record::{OrderRecord, RestockRecord, SaleRecord, TransitionRecord};
@@ -126,17 +126,26 @@ pub struct Excused {
 }
 
 impl Ops {
-    /// Pauses a sale for everybody, unless it was activated under this very server. `born_ms`: when the sale was made as
-    /// the caller's log has it, 0 when it has none; a sale of a later birth was made again after a loss, and is paused.
+    /// Pauses a sale for everybody, unless it was activated under this very server and has this gateway's log, which
+    /// holds it as `recorded`. From here on the recovery waits for this gateway and for `members`.
     /// `None`: it is not paused.
     pub async fn pause(
         &self,
         keys: &SaleKeys,
         lineage: &Lineage,
-        born_ms: u64,
+        recorded: Option<SaleRecorded>,
+        members: &[String],
     ) -> Result<Option<RecoveryId>, OpError> {
-        let born = born_ms.to_string();
-        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), lineage.0.as_bytes(), born.as_bytes()];
+        let recorded = recorded.unwrap_or_default();
+        let numbers = [recorded.born_ms, recorded.generation].map(|n| n.to_string());
+        let mut args: Vec<&[u8]> = vec![
+            self.channel.as_bytes(),
+            keys.sale.as_bytes(),
+            lineage.0.as_bytes(),
+            self.gateway.as_bytes(),
+        ];
+        args.extend(numbers.iter().map(String::as_bytes));
+        args.extend(members.iter().map(String::as_bytes));
         let value = self.run(&PAUSE, Some(lineage), &keys.first(10), &args).await?;
         let mut list = Reply::new("pause", &value).list()?;
         let answer = list.next()?;

@@ -51,13 +51,37 @@ pub struct SaleMeta {
     pub paused: Option<String>,
     /// When it was made, in ms of the clock of the server where it was; 0: no log has told yet.
     pub born_ms: u64,
+    /// Gateways whose logs are in this generation, between commas: those that brought them in when it began.
+    pub logs: String,
     /// Elements of the feed.
     pub feed: u64,
     /// News told so far.
     pub news: u64,
 }
 
+/// What a gateway's log says of a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SaleRecorded {
+    /// Version of spec and switch.
+    pub version: u64,
+    /// When the sale was made.
+    pub born_ms: u64,
+    /// Generation under which it was written.
+    pub generation: u64,
+}
+
 impl SaleMeta {
+    /// As a log is to hold it.
+    pub fn to_record(&self) -> SaleRecorded {
+        SaleRecorded { version: self.version, born_ms: self.born_ms, generation: self.epoch.generation }
+    }
+
+    /// Whether the sale was made, or made whole, without the log of a gateway that holds it as `recorded`.
+    pub fn lacks_log_of(&self, gateway: &str, recorded: SaleRecorded) -> bool {
+        let listed = self.logs.split(',').any(|listed| listed == gateway);
+        self.born_ms > recorded.born_ms || self.epoch.generation > recorded.generation && !listed
+    }
+
     /// As told to the admin API.
     pub fn view(&self, sale: &str) -> Option<SaleView> {
         Some(SaleView {
@@ -92,9 +116,9 @@ pub enum Restocked {
     },
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "v", "spec", "sw", "ini", "res", "av", "live", "ret", "sold", "back", "ep", "gen", "lin", "paused",
-    "born",
+    "born", "logs",
 ];
 
 fn switch_letter(switch: SaleSwitch) -> &'static str {
@@ -312,6 +336,7 @@ fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
     let (sold, returned) = (list.next()?.count()?, list.next()?.count()?);
     let (counter, generation) = (list.next()?.count()?, list.next()?.count()?);
     let (lineage, paused, born_ms) = (list.next()?.text()?, list.next()?.text()?, list.next()?.count()?);
+    let logs = list.next()?.text()?.to_owned();
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Ok(Some(SaleMeta {
         version: version.count()?,
@@ -330,6 +355,7 @@ fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
         lineage: Lineage(lineage.into()),
         paused: some(paused),
         born_ms,
+        logs,
         feed,
         news: list.next()?.count()?,
     }))
