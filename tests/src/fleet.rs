@@ -67,6 +67,13 @@ impl Default for FleetSettings {
 }
 
 impl Fleet {
+    /// Two gateways at a Redis of their own, which keeps nothing on disk.
+    pub async fn two() -> (RedisServer, Self) {
+        let redis = RedisServer::start();
+        let fleet = Self::start(&redis, 2).await;
+        (redis, fleet)
+    }
+
     /// So many gateways at this Redis; all can sell when this returns.
     pub async fn start(redis: &RedisServer, count: usize) -> Self {
         Self::start_with(&vec![FleetSettings::new().at(redis.port()); count]).await
@@ -109,6 +116,13 @@ impl Fleet {
     pub async fn until_sold_out(&self, sale: &str) {
         for shop in self.shops() {
             shop.until_state(sale, "sold_out").await;
+        }
+    }
+
+    /// One more unit is sold by each gateway, as soon as it can: buyers `PREFIX-0`, `PREFIX-1`, ….
+    pub async fn sells_again(&self, sale: &str, prefix: &str) {
+        for (index, shop) in self.shops().iter().enumerate() {
+            shop.insist(sale, &format!("{prefix}-{index}"), "k").await;
         }
     }
 

@@ -6,18 +6,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tidegate_stock::testing::redis::RedisServer;
 use tidegate_tests::{Fleet, Sale, Shop, eventually};
-
-async fn two() -> (RedisServer, Fleet) {
-    let redis = RedisServer::start();
-    let fleet = Fleet::start(&redis, 2).await;
-    (redis, fleet)
-}
 
 #[tokio::test]
 async fn a_ticket_is_told_and_moved_by_any_gateway() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     let [a, b] = [fleet.shop(0), fleet.shop(1)];
     fleet.open("phone", &Sale::of(5)).await;
     let ticket = a.win("phone", "ann").await;
@@ -40,7 +33,7 @@ async fn a_ticket_is_told_and_moved_by_any_gateway() {
 
 #[tokio::test]
 async fn a_long_poll_and_an_event_stream_hear_of_what_another_gateway_did() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     let [a, b] = [fleet.shop(0), fleet.shop(1)];
     fleet.open("phone", &Sale::of(5)).await;
     let ticket = a.win("phone", "ann").await;
@@ -66,7 +59,7 @@ async fn a_long_poll_and_an_event_stream_hear_of_what_another_gateway_did() {
 
 #[tokio::test]
 async fn fm56_a_winner_is_never_told_sold_out_by_another_gateway() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     let [a, b] = [fleet.shop(0), fleet.shop(1)];
     for round in 0..20 {
         let sale = format!("phone-{round}");
@@ -93,7 +86,7 @@ async fn fm56_a_winner_is_never_told_sold_out_by_another_gateway() {
 #[tokio::test]
 async fn fm01_a_buyers_limit_holds_across_gateways_and_no_refused_order_takes_a_unit() {
     const BUYERS: u64 = 40;
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(1_000)).await;
     let mut presses = Vec::new();
     for n in 0..BUYERS * 6 {
@@ -104,13 +97,12 @@ async fn fm01_a_buyers_limit_holds_across_gateways_and_no_refused_order_takes_a_
     let (mut winners, mut refused) = (HashSet::new(), 0);
     for press in presses {
         let (buyer, reply) = press.await.unwrap();
-        match reply.status {
-            202 => assert!(winners.insert(buyer), "a second unit: {}", reply.text),
-            _ => {
-                let reply = reply.expect_problem(409, "limit-reached");
-                assert_eq!(reply.json["tickets"].as_array().unwrap().len(), 1, "{}", reply.text);
-                refused += 1;
-            }
+        if reply.status == 202 {
+            assert!(winners.insert(buyer), "a second unit: {}", reply.text);
+        } else {
+            let reply = reply.expect_problem(409, "limit-reached");
+            assert_eq!(reply.json["tickets"].as_array().unwrap().len(), 1, "{}", reply.text);
+            refused += 1;
         }
     }
     assert_eq!((winners.len() as u64, refused), (BUYERS, BUYERS * 5));
@@ -137,7 +129,7 @@ fn percentiles(what: &str, mut all: Vec<Duration>) -> Duration {
 
 #[tokio::test]
 async fn fm08_fm09_sold_out_and_reopening_reach_the_other_gateway_within_moments() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(1)).await;
     let (mut ends, mut openings) = (Vec::new(), Vec::new());
     for round in 0..200 {
@@ -165,7 +157,7 @@ async fn fm08_fm09_sold_out_and_reopening_reach_the_other_gateway_within_moments
 #[tokio::test]
 async fn fm10_late_answers_of_sold_out_never_keep_a_reopened_sale_shut() {
     const WINS: u64 = 150;
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(1)).await;
     let (stop, wins, next) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

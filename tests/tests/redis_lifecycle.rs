@@ -3,17 +3,10 @@
 
 use serde_json::json;
 use std::collections::HashSet;
-use tidegate_stock::testing::redis::RedisServer;
 use tidegate_tests::{Fleet, Reply, Sale, Shop, eventually};
 use tokio::task::JoinSet;
 
 const ROUNDS: u64 = 60;
-
-async fn two() -> (RedisServer, Fleet) {
-    let redis = RedisServer::start();
-    let fleet = Fleet::start(&redis, 2).await;
-    (redis, fleet)
-}
 
 /// A transition that is repeated until its outcome is known.
 async fn surely(shop: &Shop, ticket: &str, verb: &str, value: &str) -> Reply {
@@ -61,7 +54,7 @@ fn assert_one_end_each(events: &[serde_json::Value], tickets: &HashSet<String>) 
 
 #[tokio::test]
 async fn fm19_fm14_fm17_payment_against_the_pay_timer_and_late_money_is_told_of() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(ROUNDS).with("pay_window_ms", 700)).await;
     let mut running = JoinSet::new();
     for n in 0..ROUNDS {
@@ -125,7 +118,7 @@ async fn fm19_fm14_fm17_payment_against_the_pay_timer_and_late_money_is_told_of(
 
 #[tokio::test]
 async fn fm19_payment_against_cancellation_ends_in_one_of_them() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(ROUNDS)).await;
     let mut running = JoinSet::new();
     for n in 0..ROUNDS {
@@ -167,7 +160,7 @@ async fn fm19_payment_against_cancellation_ends_in_one_of_them() {
 
 #[tokio::test]
 async fn fm45_created_against_the_deadline_is_either_the_workers_or_dropped() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(ROUNDS).with("order_deadline_ms", 900)).await;
     let mut running = JoinSet::new();
     for n in 0..ROUNDS {
@@ -213,7 +206,7 @@ async fn fm45_created_against_the_deadline_is_either_the_workers_or_dropped() {
 
 #[tokio::test]
 async fn fm14_an_order_that_always_fails_becomes_a_dead_letter_and_its_unit_comes_back() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     let [a, b] = [fleet.shop(0), fleet.shop(1)];
     let group = json!({ "max_attempts": 2, "retry_delays_ms": [10] });
     for shop in fleet.shops() {
@@ -235,7 +228,7 @@ async fn fm14_an_order_that_always_fails_becomes_a_dead_letter_and_its_unit_come
 
 #[tokio::test]
 async fn fm13_fm15_fm55_restock_and_create_count_once_on_both_gateways_mid_sale() {
-    let (_redis, fleet) = two().await;
+    let (_redis, fleet) = Fleet::two().await;
     fleet.open("phone", &Sale::of(20)).await;
     let mut running = JoinSet::new();
     for n in 0..40 {

@@ -37,17 +37,19 @@ async fn one_ticket(shop: &Shop, sale: &str, buyer: &str) -> String {
     .await
 }
 
+/// Ticket → who delivered it, each time.
+type Deliveries = Mutex<HashMap<String, Vec<usize>>>;
+
 /// Order workers of a fleet, one a gateway, which write down who delivered what.
 struct Workers {
     stop: Arc<AtomicBool>,
-    delivered: Arc<Mutex<HashMap<String, Vec<usize>>>>,
+    delivered: Arc<Deliveries>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     fn start(shops: &[Shop]) -> Self {
-        let (stop, delivered): (Arc<AtomicBool>, Arc<Mutex<HashMap<String, Vec<usize>>>>) =
-            Default::default();
+        let (stop, delivered) = (Arc::<AtomicBool>::default(), Arc::<Deliveries>::default());
         let mut tasks = Vec::new();
         for (index, shop) in shops.iter().enumerate() {
             let (stop, delivered, shop) = (stop.clone(), delivered.clone(), shop.clone());
