@@ -1,6 +1,7 @@
 //! Redis is slow, stutters, or is down: what clients are told meanwhile, and what is left afterwards.
 #![allow(clippy::unwrap_used)]
 
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,4 +165,90 @@ async fn fm04_a_redis_that_stutters_loses_and_doubles_nothing() {
         }
     }
     assert_eq!(fleet.audit("phone").await.number("held"), BUYERS, "one unit a buyer");
+}
+
+#[tokio::test]
+async fn fm05_every_kind_of_request_is_answered_while_redis_is_silent() {
+    let (redis, fleet) = Fleet::two().await;
+    fleet.open("phone", &Sale::of(100)).await;
+    let ticket = fleet.shop(0).win("phone", "ann").await;
+    let (ticket, sale) = (format!("/v1/tickets/{ticket}"), "/v1/sales/phone");
+    let receive = "/v1/topics/orders/groups/order-workers/receive";
+    // What needs no Redis is answered as ever; a worker who waits for orders may be told that there are none.
+    let requests: Vec<(Side, &str, String, Value, &[u16])> = vec![
+        (Side::Public, "GET", sale.to_owned(), json!(null), &[200]),
+        (Side::Inner, "GET", "/v1/gateways".to_owned(), json!(null), &[200]),
+        (Side::Inner, "GET", "/metrics".to_owned(), json!(null), &[200]),
+        (Side::Inner, "GET", "/healthz".to_owned(), json!(null), &[200]),
+        (Side::Inner, "GET", "/readyz".to_owned(), json!(null), &[200, 503]),
+        (Side::Inner, "POST", receive.to_owned(), json!({ "wait_ms": 100 }), &[200, 503]),
+        (Side::Public, "POST", format!("{sale}/orders"), json!({}), &[503]),
+        (Side::Public, "GET", format!("{sale}/tickets"), json!(null), &[503]),
+        (Side::Public, "GET", ticket.clone(), json!(null), &[503]),
+        (Side::Public, "GET", format!("{ticket}?wait=1"), json!(null), &[503]),
+        (Side::Inner, "POST", format!("{ticket}/created"), json!({ "order_id": "row" }), &[503]),
+        (Side::Inner, "POST", format!("{ticket}/paid"), json!({ "payment_id": "money" }), &[503]),
+        (Side::Inner, "POST", format!("{ticket}/cancelled"), json!({ "reason": "none" }), &[503]),
+        (Side::Inner, "POST", format!("{ticket}/rejected"), json!({ "reason": "none" }), &[503]),
+        (Side::Inner, "GET", "/v1/sales".to_owned(), json!(null), &[503]),
+        (Side::Inner, "GET", sale.to_owned(), json!(null), &[503]),
+        (Side::Inner, "PUT", "/v1/sales/other".to_owned(), json!({ "item": "thing", "stock": 5 }), &[503]),
+        (Side::Inner, "POST", format!("{sale}/open"), json!({}), &[503]),
+        (Side::Inner, "POST", format!("{sale}/restock"), json!({ "restock_id": "r", "quantity": 7 }), &[503]),
+        (Side::Inner, "GET", format!("{sale}/audit"), json!(null), &[503]),
+        (Side::Inner, "GET", "/v1/audit".to_owned(), json!(null), &[503]),
+        (Side::Inner, "GET", format!("{sale}/recovery"), json!(null), &[503]),
+        (Side::Inner, "GET", format!("{sale}/excess"), json!(null), &[503]),
+    ];
+    redis.pause();
+    for round in 0..4 {
+        let mut slowest = Duration::ZERO;
+        let mut running = JoinSet::new();
+        // All at once, at the gateway that sold the ticket and at the one that has never heard of it.
+        for shop in fleet.shops() {
+            for (side, method, path, body, expected) in requests.clone() {
+                let http = if side == Side::Public { shop.public.clone() } else { shop.inner.clone() };
+                running.spawn(async move {
+                    let headers = [("x-user-id", "ann"), ("idempotency-key", "other")];
+                    let body = if body.is_null() { String::new() } else { body.to_string() };
+                    let began = Instant::now();
+                    let reply = http.send(method, &path, &headers, body.as_bytes()).await;
+                    (format!("{method} {path}"), reply, expected, began.elapsed())
+                });
+            }
+        }
+        while let Some(ended) = running.join_next().await {
+            let (what, reply, expected, took) = ended.unwrap();
+            assert!(expected.contains(&reply.status), "{what}: {} {}", reply.status, reply.text);
+            if reply.status == 503 {
+                assert!(reply.retry_after_s() >= 1, "{what}");
+            }
+            assert!(took < PROMISE + MARGIN, "{what}: {took:?} {}", reply.text);
+            slowest = slowest.max(took);
+        }
+        println!("round {round}: slowest answer: {slowest:?} (promised: {PROMISE:?})");
+    }
+    for shop in fleet.shops() {
+        eventually("a load balancer is told", || async {
+            (shop.inner.get("/readyz", &[]).await.status == 503).then_some(())
+        })
+        .await;
+    }
+    redis.resume();
+    fleet.sells_again("phone", "after").await;
+    // Whatever of it Redis did after all: a repeat makes it true, once.
+    let body = json!({ "restock_id": "r", "quantity": 7 });
+    eventually("the restock is known", || async {
+        let reply = fleet.shop(1).inner.post(&format!("{sale}/restock"), &[], &body).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.audit("phone").await.number("restocked"), 7);
+}
+
+/// A gateway's listeners.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Side {
+    Public,
+    Inner,
 }
