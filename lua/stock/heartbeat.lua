@@ -1,24 +1,38 @@
 -- heartbeat.lua: a gateway says that it is there, hears who else is, and joins the fleet.
 --
--- keys   gateways  hash  gateway -> what it tells of itself (JSON)
---        beats     zset  gateway, scored by Redis's time of its last heartbeat
---        members   set   every gateway that may ever have sold
---        joins     hash  'newcomer' -> 1, and 'newcomer|member' -> 1 once that member has recorded the join in its log
--- args   gateway, what it tells of itself, dead after (ms), forgotten after (ms), then newcomers whose join it has recorded
--- reply  {1 when a member, {members …}, {newcomers …}, {gateway, JSON, ms since its heartbeat, …}}
--- keeps  a newcomer is a member only when every living member has it in its log
-local gateways, beats, members, joins = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local me, dead_after = ARGV[1], tonumber(ARGV[3])
+-- keys   gateways   hash  gateway -> what it tells of itself (JSON)
+--        beats      zset  gateway, scored by Redis's time of its last heartbeat
+--        members    set   every gateway that may ever have sold
+--        joins      hash  'newcomer' -> 1, and 'newcomer|member' -> 1 once that member has recorded the join in its log
+--        processes  hash  gateway -> number of its newest process
+-- args   gateway, number of its process as the first heartbeat told it (0 before), what it tells of itself, dead after (ms),
+--        forgotten after (ms), then newcomers whose join it has recorded
+-- reply  {number of the process, 1 when a member, {members …}, {newcomers …}, {gateway, JSON, ms since its heartbeat, …}}, or {0}
+--        when a process with this id was started later: nothing was done
+-- keeps  a newcomer is a member only when every living member has it in its log; of two processes with one id, a copied data
+--        folder, the one that was started last goes on, by the order in which they came to Redis and by no gateway's clock
+local gateways, beats, members, joins, processes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local me, process, dead_after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HSET', gateways, me, ARGV[2])
+local newest = tonumber(redis.call('HGET', processes, me) or 0)
+if process == 0 then
+  -- By the time, so that one that is started after Redis forgot is still above all before.
+  process = math.max(now, newest + 1)
+elseif process < newest then
+  return { 0 }
+end
+-- A failover may have lost it.
+if process ~= newest then redis.call('HSET', processes, me, string.format('%.0f', process)) end
+redis.call('HSET', gateways, me, ARGV[3])
 redis.call('ZADD', beats, now, me)
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if redis.call('HEXISTS', joins, ARGV[i]) == 1 then redis.call('HSET', joins, ARGV[i] .. '|' .. me, 1) end
 end
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', beats, '-inf', now - tonumber(ARGV[4]))) do
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', beats, '-inf', now - tonumber(ARGV[5]))) do
   redis.call('ZREM', beats, gone)
   redis.call('HDEL', gateways, gone)
+  redis.call('HDEL', processes, gone)
 end
 local seen, list, living = redis.call('ZRANGE', beats, 0, -1, 'WITHSCORES'), {}, {}
 for i = 1, #seen, 2 do
@@ -51,4 +65,4 @@ for _, field in ipairs(redis.call('HKEYS', joins)) do
   if not string.find(field, '|', 1, true) and field ~= me
     and redis.call('HEXISTS', joins, field .. '|' .. me) == 0 then newcomers[#newcomers + 1] = field end
 end
-return { member, redis.call('SMEMBERS', members), newcomers, list }
+return { process, member, redis.call('SMEMBERS', members), newcomers, list }

@@ -49,8 +49,8 @@ impl SaleKeys {
 /// Keys of the fleet, in one hash slot.
 #[derive(Debug, Clone)]
 pub struct FleetKeys {
-    /// gateways, beats, members, joins.
-    pub(super) heartbeat: [String; 4],
+    /// gateways, beats, members, joins, processes.
+    pub(super) heartbeat: [String; 5],
     /// Names of all sales.
     pub(super) sales: String,
 }
@@ -59,7 +59,8 @@ impl FleetKeys {
     /// Under a prefix.
     pub fn new(prefix: &str) -> Self {
         let name = |what: &str| format!("{prefix}{SCHEMA}:{{fleet}}:{what}");
-        Self { heartbeat: ["gateways", "beats", "members", "joins"].map(name), sales: name("sales") }
+        let heartbeat = ["gateways", "beats", "members", "joins", "processes"].map(name);
+        Self { heartbeat, sales: name("sales") }
     }
 
     /// A key in the fleet's slot.

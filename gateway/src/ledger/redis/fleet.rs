@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::Fleet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Heartbeats in the time after which a gateway counts as dead.
 const BEATS: u32 = 10;
@@ -32,20 +32,24 @@ pub struct Tells {
     pub started_at_ms: u64,
 }
 
-/// Beats until the gateway stops.
+/// Beats until the gateway stops, or another process has taken its place: this one then sells and delivers nothing more.
 pub async fn run_fleet(core: Rc<Core>) {
     let Some(ledger) = core.redis.clone() else { return };
     let pause = ledger.shared.options.dead_after / BEATS;
     let mut recorded: Vec<String> = Vec::new();
     let mut failed = false;
+    let mut process = 0;
     loop {
-        match beat(&core, &ledger, &mut recorded).await {
+        match beat(&core, &ledger, &mut process, &mut recorded).await {
             Ok(()) => failed = false,
             Err(why) => {
                 if !std::mem::replace(&mut failed, true) {
                     warn!(why, "no heartbeat: this gateway will be taken for dead if it goes on");
                 }
             }
+        }
+        if ledger.shared.is_replaced() {
+            return;
         }
         let quick = !ledger.shared.is_member() || !recorded.is_empty();
         tokio::select! {
@@ -55,7 +59,12 @@ pub async fn run_fleet(core: Rc<Core>) {
     }
 }
 
-async fn beat(core: &Core, ledger: &Rc<CoreLedger>, recorded: &mut Vec<String>) -> Result<(), String> {
+async fn beat(
+    core: &Core,
+    ledger: &Rc<CoreLedger>,
+    process: &mut u64,
+    recorded: &mut Vec<String>,
+) -> Result<(), String> {
     let shared = &ledger.shared;
     let tells = Tells {
         inner: core.app.urls().inner.clone(),
@@ -65,7 +74,18 @@ async fn beat(core: &Core, ledger: &Rc<CoreLedger>, recorded: &mut Vec<String>) 
         started_at_ms: core.app.started_at_ms,
     };
     let tells = serde_json::to_string(&tells).map_err(|error| error.to_string())?;
-    let mut fleet = ledger.ops.heartbeat(&tells, recorded).await.map_err(|error| error.to_string())?;
+    let told = ledger.ops.heartbeat(*process, &tells, recorded).await;
+    let mut fleet = told.map_err(|error| error.to_string())?;
+    if fleet.replaced {
+        shared.replace();
+        error!(
+            gateway = %shared.gateway,
+            "another process runs with this gateway's id and was started later: a copied data folder? This one sells and \
+             delivers nothing any more. Stop one of the two; if it is to be the other one, start this one again"
+        );
+        return Ok(());
+    }
+    *process = fleet.process;
     recorded.clear();
     shared.reachable.store(true, Ordering::Relaxed);
     let written = record_members(core, ledger, &fleet).await;

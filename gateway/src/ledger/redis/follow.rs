@@ -33,7 +33,7 @@ pub async fn run_follow(core: Rc<Core>) {
     let looks = Rc::new(Semaphore::new(LOOKS_MAX));
     let mut next = Instant::now();
     let (mut named, mut created) = (false, false);
-    while !core.app.stopping.is_set() {
+    while !core.app.stopping.is_set() && !shared.is_replaced() {
         if Instant::now() >= next {
             // A thousand sales a second at most, so that many of them are no load for Redis.
             next = Instant::now() + LOOK * (1 + shared.sales().len() as u32 / 1_000);

@@ -46,7 +46,7 @@ pub(super) fn begin(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) {
     let (ledger, sale) = (ledger.clone(), sale.clone());
     tokio::task::spawn_local(async move {
         info!(sale = %sale.keys.sale, "the sale is paused: Redis has changed, or has lost it");
-        while !ledger.app.stopping.is_set() {
+        while !ledger.app.stopping.is_set() && !ledger.shared.is_replaced() {
             match recover(&ledger, &sale).await {
                 Ok(()) => break,
                 Err(Again::Changed) => {}
@@ -97,7 +97,7 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
                 }
             }
         }
-        if ledger.app.stopping.is_set() {
+        if ledger.app.stopping.is_set() || ledger.shared.is_replaced() {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;

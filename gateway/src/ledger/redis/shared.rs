@@ -35,6 +35,8 @@ pub struct Shared {
     pub(super) followed: AtomicBool,
     /// Redis answered lately.
     pub(super) reachable: AtomicBool,
+    /// Another process goes on in this one's place. For good: only a new start sells again.
+    replaced: Arc<AtomicBool>,
     /// Newest record appended for the shared ledger.
     last: AtomicU64,
     /// Recoveries that wait for this gateway's log to be read.
@@ -51,8 +53,10 @@ pub struct SaleShared {
     pub keys: SaleKeys,
     /// How it stood at the last look, and what calls must name.
     standing: ArcSwapOption<Standing>,
-    /// Nobody sends: a recovery, or the first look is still to come. Only the settle thread lifts it.
+    /// Nobody sends: a recovery, or the first look is still to come. Only the settle thread lifts it …
     paused: AtomicBool,
+    /// … and never when this process has been replaced.
+    replaced: Arc<AtomicBool>,
     /// Calls under way whose wins would have to be recorded.
     in_flight: AtomicUsize,
     /// The newest sale record in this gateway's log.
@@ -103,6 +107,7 @@ impl Shared {
             recorded_members: Mutex::default(),
             followed: AtomicBool::new(false),
             reachable: AtomicBool::new(false),
+            replaced: Arc::default(),
             last: AtomicU64::new(0),
             passes: Passes::default(),
             look: Notify::new(),
@@ -131,7 +136,8 @@ impl Shared {
             return known.clone();
         }
         let mut sales = self.sales.write();
-        let new = || Arc::new(SaleShared::new(SaleKeys::new(&self.options.prefix, sale)));
+        let new =
+            || Arc::new(SaleShared::new(SaleKeys::new(&self.options.prefix, sale), self.replaced.clone()));
         sales.entry(Arc::from(sale)).or_insert_with(new).clone()
     }
 
@@ -158,14 +164,31 @@ impl Shared {
         self.fleet.load_full()
     }
 
+    /// Another process with this gateway's id goes on in its place: every sale is paused here, and stays so.
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Ordering::SeqCst);
+        for sale in self.sales() {
+            sale.pause();
+        }
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
     /// Why this gateway cannot sell, or nothing.
     pub fn unready(&self) -> Option<&'static str> {
+        if self.is_replaced() {
+            return self.unprepared();
+        }
         if self.reachable.load(Ordering::Relaxed) { self.unprepared() } else { Some("Redis does not answer") }
     }
 
     /// Why this gateway could not sell even if Redis answered, or nothing.
     pub(super) fn unprepared(&self) -> Option<&'static str> {
-        if !self.is_member() {
+        if self.is_replaced() {
+            Some("another process runs with this gateway's id and was started later: a copied data folder?")
+        } else if !self.is_member() {
             Some("this gateway waits for the others to record that it joins")
         } else if !self.followed.load(Ordering::Relaxed) {
             Some("the sales have not been read from Redis yet")
@@ -199,11 +222,12 @@ impl Shared {
 }
 
 impl SaleShared {
-    fn new(keys: SaleKeys) -> Self {
+    fn new(keys: SaleKeys, replaced: Arc<AtomicBool>) -> Self {
         Self {
             keys,
             standing: ArcSwapOption::empty(),
             paused: AtomicBool::new(true),
+            replaced,
             in_flight: AtomicUsize::new(0),
             recorded: ArcSwapOption::empty(),
             feed: AtomicU64::new(0),
@@ -303,6 +327,9 @@ impl SaleShared {
     /// Lets calls through under this standing. The settle thread's alone: it is the one that sees every change of
     /// server, so no core with an old connection can lift what a recovery has put down.
     pub(super) fn go_on(&self, standing: Standing) {
+        if self.replaced.load(Ordering::SeqCst) {
+            return;
+        }
         self.standing.store(Some(Arc::new(standing)));
         self.paused.store(false, Ordering::SeqCst);
         if let Some(gate) = &*self.gate.load() {

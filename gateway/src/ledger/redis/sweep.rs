@@ -39,6 +39,9 @@ pub async fn run_sweep(core: Rc<Core>) {
             () = tokio::time::sleep(SWEEP) => {}
             () = core.app.stopping.wait() => return,
         }
+        if ledger.shared.is_replaced() {
+            return;
+        }
         let stalled = watch.is_stalled(
             ledger.shared.last_appended(),
             |lsn| ledger.durable.is_reached(lsn),

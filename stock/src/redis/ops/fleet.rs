@@ -24,8 +24,12 @@ pub struct Seen {
 }
 
 /// What a heartbeat hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fleet {
+    /// A process with this gateway's id was started later, and goes on in its place: nothing else is told.
+    pub replaced: bool,
+    /// Number of this process, for its next heartbeat.
+    pub process: u64,
     /// Whether this gateway may sell.
     pub member: bool,
     /// Every gateway that may ever have sold.
@@ -37,12 +41,15 @@ pub struct Fleet {
 }
 
 impl Ops {
-    /// Says that this gateway is there. `recorded`: newcomers whose join is in its durable log.
-    pub async fn heartbeat(&self, tells: &str, recorded: &[String]) -> Result<Fleet, OpError> {
+    /// Says that this gateway is there. `process`: as the heartbeat before told it, 0 with the first one since the process
+    /// was started. `recorded`: newcomers whose join is in its durable log.
+    pub async fn heartbeat(&self, process: u64, tells: &str, recorded: &[String]) -> Result<Fleet, OpError> {
+        let process = process.to_string();
         let dead_after = self.options.dead_after.as_millis().to_string();
         let forgotten_after = FORGOTTEN_AFTER.as_millis().to_string();
         let mut args: Vec<&[u8]> = vec![
             self.gateway.as_bytes(),
+            process.as_bytes(),
             tells.as_bytes(),
             dead_after.as_bytes(),
             forgotten_after.as_bytes(),
@@ -51,6 +58,10 @@ impl Ops {
         let keys: Vec<&str> = self.fleet.heartbeat.iter().map(String::as_str).collect();
         let value = self.run(&HEARTBEAT, None, &keys, &args).await?;
         let mut list = Reply::new("heartbeat", &value).list()?;
+        let process = list.next()?.count()?;
+        if process == 0 {
+            return Ok(Fleet { replaced: true, ..Fleet::default() });
+        }
         let member = list.next()?.int()? == 1;
         let texts = |reply: Reply<'_>| -> Result<Vec<String>, OpError> {
             let mut texts = Vec::new();
@@ -67,6 +78,6 @@ impl Ops {
             let age = Duration::from_millis(entries.next()?.count()?);
             seen.push(Seen { gateway, tells, age });
         }
-        Ok(Fleet { member, members, newcomers, seen })
+        Ok(Fleet { replaced: false, process, member, members, newcomers, seen })
     }
 }
