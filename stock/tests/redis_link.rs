@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use redis_link_support::{KEY, count, count_replicated, link, patient, unavailable, until_reply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidegate_stock::redis::link::{CallError, MINIMAL_ACL};
+use tidegate_stock::redis::link::CallError;
 use tidegate_stock::redis::{Password, RedisOptions};
 use tidegate_stock::testing::redis::{RedisServer, Setup, until};
 
@@ -76,26 +76,6 @@ async fn another_database() {
     assert_eq!(server.info_field("keyspace", "db3").split(',').next(), Some("keys=1"));
     let text = unavailable(count(&link(RedisOptions { database: 99, ..server.options() }), None).await);
     assert!(text.contains("database 99"), "{text}");
-}
-
-#[tokio::test]
-async fn a_user_with_the_least_rights() {
-    let server = RedisServer::start();
-    let rules = format!("{MINIMAL_ACL} +incrby");
-    let mut rule = vec!["ACL", "SETUSER", "gate", "on", ">secret"];
-    rule.extend(rules.split(' '));
-    server.command(&rule);
-    let options = RedisOptions {
-        user: Some("gate".into()),
-        password: Some(Password(Arc::from("secret"))),
-        wait_replicas: 0,
-        ..server.options()
-    };
-    let link = link(options);
-    assert_eq!(count(&link, None).await, Ok(Value::Int(1)));
-    assert_eq!(count_replicated(&link).await, Ok(Value::Int(2)));
-    let refused = link.command("tidegate:k", None, Cmd::new().arg("GET").arg("tidegate:k")).await;
-    assert!(matches!(&refused, Err(CallError::Refused(text)) if text.contains("NOPERM")), "{refused:?}");
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ fn check(info: &Info<'_>, options: &RedisOptions, wanted: Wanted) -> Result<Line
             return Err("it is a node of a Cluster; list the nodes under `cluster`".into());
         }
         Some("standalone") if cluster => {
-            return Err("it is not a node of a Cluster; give it as `address` instead".into());
+            return Err("it is not a node of a Cluster; give it as `url` instead".into());
         }
         _ => {}
     }
@@ -110,7 +110,7 @@ fn check(info: &Info<'_>, options: &RedisOptions, wanted: Wanted) -> Result<Line
         let role = info.get("role").unwrap_or("unknown");
         if role != "master" {
             return Err(format!(
-                "its role is {role}, not master: what is written here is lost; give the master's address, or use Sentinel"
+                "its role is {role}, not master: what is written here is lost; set `url` to the master's address, or use `sentinels`"
             ));
         }
         if !options.allow_eviction {

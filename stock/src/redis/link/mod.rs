@@ -26,9 +26,7 @@
 //! **Repeats.** A call is sent again only when Redis said that it did not run: NOSCRIPT, MOVED, ASK, TRYAGAIN. After
 //! a timeout or a lost connection the outcome is `Unknown`, and the caller's to resolve.
 //!
-//! **Rights.** The ACL that is enough, for prefix `tidegate:` (`+cluster|slots` in a Cluster, `+wait` with
-//! `wait_replicas`; what the scripts call is checked against the same user):
-//! [`MINIMAL_ACL`].
+//! **Rights.** [`MINIMAL_ACL`] is enough.
 
 mod attempt;
 mod backoff;
@@ -64,8 +62,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Rights of the connection layer itself, as `ACL SETUSER` takes them. The scripts need those of their commands too.
-pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all +info +select +ping +subscribe +evalsha +eval +wait +cluster|slots +asking";
+/// All rights that a gateway needs with prefix `tidegate:`, as `ACL SETUSER` takes them: of the connections, of the
+/// scripts, whose commands are checked against the same user, and of what is sent without a script. `cluster|slots` and
+/// `asking` are for a Cluster, `wait` is for `wait_replicas`.
+pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all \
+    +info +ping +select +subscribe +evalsha +eval +wait +asking +cluster|slots \
+    +time +publish +del \
+    +hget +hmget +hset +hsetnx +hdel +hexists +hincrby +hkeys +hlen +hscan +hvals \
+    +llen +lrange +rpush \
+    +sadd +scard +sdiff +sismember +smembers \
+    +zadd +zrange +zrangebyscore +zrem +zrevrange +zscan +zscore";
 
 /// Redirects and repeats of one call, at most.
 const STEPS: usize = 16;
