@@ -16,7 +16,7 @@ const CLOSED_PER_SECOND: u64 = 2_000;
 const ASLEEP_MAX: Duration = Duration::from_mins(5);
 
 fn orders() -> u64 {
-    std::env::var("TIDEGATE_DUE_ORDERS").ok().map_or(10_000, |count| count.parse().unwrap())
+    std::env::var("TIDEGATE_DUE_ORDERS").ok().map_or(6_000, |count| count.parse().unwrap())
 }
 
 /// Does something with each number below `count`, many at once.
