@@ -203,6 +203,7 @@ impl Ops {
                 for gateway in list.rest() {
                     missing.push(gateway.text()?.to_owned());
                 }
+                missing.sort();
                 Ok(Resumed::Waiting(missing))
             }
             "over" => Ok(Resumed::Over),
