@@ -58,6 +58,35 @@ async fn a_long_poll_and_an_event_stream_hear_of_what_another_gateway_did() {
 }
 
 #[tokio::test]
+async fn fm07_a_failed_order_is_told_to_its_buyer_alone() {
+    let (_redis, fleet) = Fleet::two().await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    fleet.open("phone", &Sale::of(10)).await;
+    let (anns, bobs) = (a.win("phone", "ann").await, b.win("phone", "bob").await);
+    let poll = tokio::spawn({
+        let (a, path) = (a.clone(), format!("/v1/tickets/{bobs}?wait=20&version=1"));
+        async move { a.public.get(&path, &[("x-user-id", "bob")]).await }
+    });
+    b.transition(&anns, "rejected", "the row could not be written").await.expect(200);
+    let eves = b.win("phone", "eve").await;
+    for shop in [&a, &b] {
+        assert_eq!(shop.ticket("ann", &anns).await.expect(200).str("status"), "rejected");
+        assert_eq!(shop.ticket("bob", &bobs).await.expect(200).str("status"), "queued");
+        assert_eq!(shop.ticket("eve", &eves).await.expect(200).str("status"), "queued");
+    }
+    // Nor is it the buyer's for good: under another key they buy again, and the first ticket stays as it is.
+    let second = a.order("phone", "ann", "again").await.expect(202).str("ticket").to_owned();
+    for shop in [&a, &b] {
+        assert_eq!(shop.ticket("ann", &second).await.expect(200).str("status"), "queued");
+        assert_eq!(shop.order("phone", "ann", "k").await.expect(202).str("ticket"), anns);
+        assert_eq!(shop.ticket("ann", &anns).await.expect(200).str("status"), "rejected");
+    }
+    assert!(!poll.is_finished(), "another buyer's poll was answered");
+    b.transition(&bobs, "created", "row").await.expect(200);
+    assert_eq!(poll.await.unwrap().expect(200).str("status"), "awaiting_payment");
+}
+
+#[tokio::test]
 async fn fm56_a_winner_is_never_told_sold_out_by_another_gateway() {
     let (_redis, fleet) = Fleet::two().await;
     let [a, b] = [fleet.shop(0), fleet.shop(1)];

@@ -8,12 +8,14 @@ use tidegate_stock::testing::redis::RedisServer;
 use tidegate_tests::{BOUND, Fleet, Sale, Shop, eventually, eventually_within};
 use tokio::task::JoinSet;
 
+/// Of the logs: new ones must be prepared as fast as a hundred clients fill them.
+const SEGMENT_BYTES: u64 = 16 << 20;
 /// Clients at once.
 const CLIENTS: u64 = 128;
 /// Orders closed in a second, at least: a scan of all orders for each would be slower by orders of magnitude.
 const CLOSED_PER_SECOND: u64 = 2_000;
 /// What the gateways sleep at most until all orders are due.
-const ASLEEP_MAX: Duration = Duration::from_mins(5);
+const ASLEEP_MAX: Duration = Duration::from_mins(10);
 
 fn orders() -> u64 {
     std::env::var("TIDEGATE_DUE_ORDERS").ok().map_or(6_000, |count| count.parse().unwrap())
@@ -47,7 +49,9 @@ async fn sleepers(redis: &RedisServer) -> Fleet {
     for gateway in &mut fleet.gateways {
         let patient = (ASLEEP_MAX * 2).as_millis().to_string();
         gateway.stop().await;
-        gateway.settings = std::mem::take(&mut gateway.settings).value("ledger.redis.dead_after_ms", patient);
+        gateway.settings = std::mem::take(&mut gateway.settings)
+            .value("ledger.redis.dead_after_ms", patient)
+            .set("data.segment_bytes", SEGMENT_BYTES);
         gateway.restart().await;
     }
     fleet

@@ -133,6 +133,74 @@ async fn fm03_a_gateway_killed_between_the_stock_and_its_log_loses_no_winner() {
 }
 
 #[tokio::test]
+async fn fm06_stock_that_no_order_row_follows_is_noticed_and_sold_again() {
+    let redis = RedisServer::start();
+    let (proxy, mut fleet) = held(&redis, FleetSettings::new()).await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    fleet.open("phone", &Sale::of(2).with("order_deadline_ms", 1_500)).await;
+    // One unit is taken by a gateway that dies at once, the other's order is with a worker that never tells.
+    proxy.hold("ann");
+    let order = order_in_the_background(&a, "phone", "ann");
+    proxy.until_held().await;
+    fleet.gateways[0].kill().await;
+    assert_eq!(order.await.unwrap(), None, "nobody was told anything");
+    proxy.release().await;
+    let anns = one_ticket(&b, "phone", "ann").await;
+    let bobs = b.insist("phone", "bob", "k").await;
+    assert!(!b.orders(8, 1_000).await.is_empty());
+    for (buyer, ticket) in [("ann", &anns), ("bob", &bobs)] {
+        b.until(buyer, ticket, "dropped").await;
+    }
+    assert!(fleet.gateways[1].stderr().contains("nobody wrote down are claimed"));
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let events = b.receive("order-events", "watchers", 64, 10_000).await;
+        assert!(!events.is_empty(), "only these were told: {told:?}");
+        b.ack("order-events", "watchers", &events).await;
+        told.extend(events.into_iter().filter(|event| event["body"]["to"] == "dropped"));
+    }
+    for ticket in [&anns, &bobs] {
+        assert!(told.iter().any(|event| event["body"]["ticket"] == **ticket), "{told:?}");
+    }
+    for buyer in ["eve", "joe"] {
+        b.insist("phone", buyer, "k").await;
+    }
+    b.until_state("phone", "sold_out").await;
+    fleet.gateways[0].restart().await;
+    let audit = fleet.audit("phone").await;
+    assert_eq!((audit.number("held"), audit.number("available"), audit.number("returned")), (2, 0, 2));
+}
+
+#[tokio::test]
+async fn fm06_a_unit_that_only_a_lost_redis_knew_of_is_for_sale() {
+    let mut redis = RedisServer::start();
+    // Nobody claims the note before Redis has lost it.
+    let settings = FleetSettings::new().redis("claim_after_ms", "60000");
+    let (proxy, mut fleet) = held(&redis, settings).await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    fleet.open("phone", &Sale::of(2)).await;
+    let bobs = b.win("phone", "bob").await;
+    proxy.hold("ann");
+    let order = order_in_the_background(&a, "phone", "ann");
+    proxy.until_held().await;
+    fleet.gateways[0].kill().await;
+    assert_eq!(order.await.unwrap(), None, "nobody was told anything");
+    proxy.release().await;
+    b.until_state("phone", "sold_out").await;
+    redis.restart_empty();
+    fleet.gateways[0].restart().await;
+    let anns = a.insist("phone", "ann", "k").await;
+    assert_eq!(b.insist("phone", "bob", "k").await, bobs);
+    let mut delivered = [a.work_off().await, b.work_off().await].concat();
+    let mut tickets = vec![anns, bobs];
+    delivered.sort();
+    tickets.sort();
+    assert_eq!(delivered, tickets);
+    let audit = fleet.audit("phone").await;
+    assert_eq!((audit.number("held"), audit.number("available")), (2, 0));
+}
+
+#[tokio::test]
 async fn fm51_a_gateway_lost_with_its_disk_leaves_no_ticket_without_an_end() {
     let redis = RedisServer::start();
     let mut fleet = Fleet::start(&redis, 2).await;
