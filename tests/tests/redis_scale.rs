@@ -15,7 +15,7 @@ const CLIENTS: u64 = 128;
 /// Orders closed in a second, at least: a scan of all orders for each would be slower by orders of magnitude.
 const CLOSED_PER_SECOND: u64 = 2_000;
 /// What the gateways sleep at most until all orders are due.
-const ASLEEP_MAX: Duration = Duration::from_mins(10);
+const ASLEEP_MAX: Duration = Duration::from_mins(9);
 
 fn orders() -> u64 {
     std::env::var("TIDEGATE_DUE_ORDERS").ok().map_or(6_000, |count| count.parse().unwrap())
@@ -47,7 +47,7 @@ async fn sleepers(redis: &RedisServer) -> Fleet {
     let mut fleet = Fleet::start(redis, 2).await;
     // Set only when they have joined: who beats so seldom joins as slowly.
     for gateway in &mut fleet.gateways {
-        let patient = (ASLEEP_MAX * 2).as_millis().to_string();
+        let patient = Duration::from_mins(10).as_millis().to_string();
         gateway.stop().await;
         gateway.settings = std::mem::take(&mut gateway.settings)
             .value("ledger.redis.dead_after_ms", patient)
