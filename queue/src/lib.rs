@@ -5,6 +5,7 @@
 //! log/       CommitLog: segments → frames → records; group commit, recovery, verify
 //! index/     ConsumeQueue: per topic and queue, 20-byte entries, derived from the log
 //! group/     consumer groups: leases, ack, nack, retry, dead letters, their checkpoint
+//! producer.rs, transaction.rs  numbered batches and half messages, derived from the log
 //! timer/     delayed messages and deadlines, derived from the log
 //! catalog.rs which topics and groups there are, and how files are replaced as a whole
 //! queue/     the façade: append, receive, ack …
@@ -22,16 +23,20 @@ mod index;
 pub mod log;
 mod message;
 mod position;
+mod producer;
 mod queue;
+mod reserved;
 pub mod storage;
 mod timer;
+mod transaction;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use log::{OpenError, ReadError};
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
-    AppendError, Appended, CheckpointError, Delivery, Durability, Durable, GroupCounts, GroupStats, Queue,
-    QueueOptions, QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report,
-    ReportKind, Space, TopicStats, WaitSlot,
+    Acknowledge, AppendError, Appended, Check, CheckpointError, Delivery, Durability, Durable, GroupCounts,
+    GroupStats, Once, Outcome, Policies, Producer, ProducerError, Queue, QueueOptions, QueueStats,
+    RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
+    TransactionError, WaitSlot,
 };

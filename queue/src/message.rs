@@ -1,7 +1,7 @@
 //! Messages: what a producer hands in, what the log gives back.
 
-use crate::Position;
-use crate::log::Record;
+use crate::log::{Record, RecordView};
+use crate::{Position, reserved};
 use bytes::Bytes;
 
 /// Which queue of a topic a message goes to.
@@ -27,7 +27,7 @@ pub struct NewMessage<'a> {
     pub tag: &'a str,
     /// Look-up keys.
     pub keys: &'a [&'a str],
-    /// Free properties.
+    /// Free properties; names that begin with `tidegate.` are refused.
     pub properties: &'a [(&'a str, &'a str)],
     /// Held until this instant (Unix ms), then it appears in its topic.
     pub deliver_at_ms: Option<u64>,
@@ -83,7 +83,7 @@ impl Message {
             offset: view.queue_offset,
             tag: view.tag.to_owned(),
             keys: view.keys().map(str::to_owned).collect(),
-            properties: view.properties().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            properties: own_properties(&view),
             times: Deadlines {
                 born_at_ms: view.born_at_ms,
                 deliver_at_ms: view.deliver_at_ms,
@@ -92,6 +92,12 @@ impl Message {
             body: record.body(),
         }
     }
+}
+
+/// Without those that the queue keeps for itself.
+fn own_properties(view: &RecordView<'_>) -> Vec<(String, String)> {
+    let own = view.properties().filter(|(name, _)| !reserved::is_reserved(name));
+    own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Where a new group starts, or is reset to.

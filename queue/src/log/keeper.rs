@@ -19,6 +19,8 @@ const FULL_RETRY: Duration = Duration::from_millis(200);
 pub(super) struct Nudge {
     pub(super) asked: bool,
     pub(super) stop: bool,
+    /// Somebody waits for the sync.
+    pub(super) hurry: bool,
 }
 
 /// Runs until told to stop; gives the checkpoint file back for the last one.
@@ -105,13 +107,17 @@ pub(super) fn flush(shared: &Shared, interval: Duration) {
                 return;
             }
             let until = Instant::now() + interval;
-            while !nudge.stop && !shared.flusher_wake.wait_until(&mut nudge, until).timed_out() {}
-            nudge.asked = false;
+            while !nudge.stop
+                && !nudge.hurry
+                && !shared.flusher_wake.wait_until(&mut nudge, until).timed_out()
+            {}
+            (nudge.asked, nudge.hurry) = (false, false);
         }
         if let Err(error) = sync_written(shared) {
             shared.poison("cannot sync the log", &error);
             return;
         }
+        shared.wake_waiters();
     }
 }
 

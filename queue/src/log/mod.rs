@@ -272,6 +272,23 @@ impl CommitLog {
         if reached() { Ok(()) } else { Err(AppendError::Poisoned) }
     }
 
+    /// Blocks until `synced() >= position`; in async mode the sync is made at once.
+    pub fn wait_synced(&self, position: Position) -> Result<(), AppendError> {
+        let shared = &*self.shared;
+        let reached = || shared.synced.load(Ordering::SeqCst) >= position.0;
+        let mut waiters = shared.waiters.lock();
+        *waiters += 1;
+        while !reached() && !shared.poisoned.load(Ordering::SeqCst) {
+            // What is not written yet wakes this when it is.
+            if shared.flush != Durability::Sync && shared.durable.load(Ordering::SeqCst) >= position.0 {
+                shared.hurry_flusher();
+            }
+            shared.waiters_wake.wait(&mut waiters);
+        }
+        *waiters -= 1;
+        if reached() { Ok(()) } else { Err(AppendError::Poisoned) }
+    }
+
     /// Called by the writer thread once per commit, in order of registration; must be quick. When the log is
     /// poisoned already the listener is told so at once, and may be told twice.
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
@@ -348,6 +365,7 @@ impl CommitLog {
         if let Err(error) = last {
             shared.poison("cannot close the log", &error);
         }
+        shared.wake_waiters();
         shared.poison_error()
     }
 }
@@ -395,9 +413,7 @@ impl Shared {
     }
 
     fn tell(&self, durable: Durable) {
-        if *self.waiters.lock() > 0 {
-            self.waiters_wake.notify_all();
-        }
+        self.wake_waiters();
         for listener in &*self.listeners.read() {
             listener(durable);
         }
@@ -420,6 +436,19 @@ impl Shared {
 
     fn poison_error(&self) -> Result<(), AppendError> {
         if self.poisoned.load(Ordering::SeqCst) { Err(AppendError::Poisoned) } else { Ok(()) }
+    }
+
+    fn hurry_flusher(&self) {
+        let mut nudge = self.flusher.lock();
+        (nudge.asked, nudge.hurry) = (true, true);
+        self.flusher_wake.notify_one();
+    }
+
+    /// Those who wait look again.
+    fn wake_waiters(&self) {
+        if *self.waiters.lock() > 0 {
+            self.waiters_wake.notify_all();
+        }
     }
 
     fn nudge_keeper(&self) {

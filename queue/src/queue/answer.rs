@@ -77,3 +77,42 @@ pub enum ReportKind {
     /// It used up its attempts.
     DeadLettered,
 }
+
+/// A half message that nobody has decided: its producer group is asked what became of it.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// To commit or roll back with.
+    pub id: Position,
+    /// Which check this is, from 1.
+    pub number: u32,
+    /// The half message.
+    pub message: Message,
+}
+
+/// What became of a half message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its message is in its topic.
+    Committed,
+    /// Nobody will ever see it.
+    RolledBack,
+}
+
+/// Who sends, and which of its batches this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer<'a> {
+    /// Up to 255 bytes; one that stays the same when the producer restarts.
+    pub id: &'a str,
+    /// Rises from batch to batch. The highest 32 of a producer are known; one below those is refused.
+    pub sequence: u64,
+}
+
+/// Where a numbered batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// As the first append of this number answered. After a restart `end` is that of the batch's first record;
+    /// all of the batch is durable then.
+    pub appended: Appended,
+    /// It was appended before: nothing was appended now.
+    pub repeated: bool,
+}

@@ -5,7 +5,7 @@ use super::topic::{QUEUES_MAX, Topic};
 use super::{AppendError, Appended, Space};
 use crate::index::ConsumeQueue;
 use crate::log::{Positions, Record, RecordKind, RecordParts};
-use crate::{NewMessage, Position, QueueChoice};
+use crate::{NewMessage, Position, QueueChoice, reserved};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,7 +52,7 @@ impl Appender {
         tail
     }
 
-    fn choose(&mut self, topic: &Topic, choice: QueueChoice<'_>) -> Result<u32, AppendError> {
+    pub(super) fn choose(&mut self, topic: &Topic, choice: QueueChoice<'_>) -> Result<u32, AppendError> {
         let tail = self.tail(topic);
         let queues = tail.next.len() as u32;
         match choice {
@@ -77,15 +77,48 @@ impl Appender {
     }
 }
 
+/// Which record is copied into its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copied {
+    /// A delayed message that is due.
+    Due,
+    /// A half message that is committed.
+    Half,
+}
+
+/// What a message must not bring.
+pub(super) fn check(message: &NewMessage<'_>) -> Result<(), AppendError> {
+    if message.properties.iter().any(|(name, _)| reserved::is_reserved(name)) {
+        return Err(AppendError::Invalid("property names that begin with `tidegate.` are the queue's own"));
+    }
+    Ok(())
+}
+
 impl Broker {
     pub(super) fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
+        self.append_locked(&mut self.appender.lock(), batch, space, None)
+    }
+
+    /// `mark`: a property of the queue's own for the first record.
+    pub(super) fn append_locked(
+        &self,
+        appender: &mut Appender,
+        batch: &[NewMessage<'_>],
+        space: Space,
+        mark: Option<(&str, &str)>,
+    ) -> Result<Appended, AppendError> {
         if batch.is_empty() || batch.len() > BATCH_MAX {
             return Err(AppendError::Invalid("a batch is 1 to 10000 messages"));
         }
         if space == Space::New && self.index_full.load(Ordering::Relaxed) {
             return Err(AppendError::NoSpace);
         }
-        let mut appender = self.appender.lock();
+        batch.iter().try_for_each(check)?;
+        let mut marked: SmallVec<[(&str, &str); 4]> = SmallVec::new();
+        if let Some(mark) = mark {
+            marked.push(mark);
+            marked.extend_from_slice(batch[0].properties);
+        }
         let born_at_ms = self.clock.now_ms();
         let mut records: SmallVec<[RecordParts<'_>; 4]> = SmallVec::new();
         let mut taken: SmallVec<[(u32, u32); 4]> = SmallVec::new();
@@ -108,7 +141,11 @@ impl Broker {
                     queue_offset,
                     tag: message.tag,
                     keys: message.keys,
-                    properties: message.properties,
+                    properties: if mark.is_some() && records.is_empty() {
+                        &marked
+                    } else {
+                        message.properties
+                    },
                     born_at_ms,
                     deliver_at_ms: message.deliver_at_ms,
                     deadline_ms: message.deadline_ms,
@@ -134,31 +171,55 @@ impl Broker {
 
     /// Puts a delayed message into its queue: it is due.
     pub(super) fn append_due(&self, delayed: &Record) -> Result<(), AppendError> {
-        let view = delayed.view();
+        self.append_copy(&mut self.appender.lock(), delayed, Copied::Due).map(drop)
+    }
+
+    /// Puts the message of a delayed or half record into its queue.
+    pub(super) fn append_copy(
+        &self,
+        appender: &mut Appender,
+        original: &Record,
+        copied: Copied,
+    ) -> Result<Appended, AppendError> {
+        let view = original.view();
         let keys: SmallVec<[&str; 4]> = view.keys().collect();
-        let properties: SmallVec<[(&str, &str); 4]> = view.properties().collect();
-        let mut appender = self.appender.lock();
+        let properties: SmallVec<[(&str, &str); 4]> =
+            view.properties().filter(|(name, _)| !reserved::is_reserved(name)).collect();
         let topic = self.topic_or_create(view.topic)?;
         let queue = appender.choose(&topic, QueueChoice::Explicit(view.queue))?;
+        let born_at_ms = self.clock.now_ms();
+        let waits = copied == Copied::Half && view.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms);
+        let (kind, queue_offset) = if waits {
+            (RecordKind::Delayed, 0)
+        } else {
+            (RecordKind::Message, appender.take_offset(topic.id, queue))
+        };
         let record = RecordParts {
-            kind: RecordKind::Message,
+            kind,
             topic: view.topic,
             queue,
-            queue_offset: appender.take_offset(topic.id, queue),
+            queue_offset,
             tag: view.tag,
             keys: &keys,
             properties: &properties,
-            born_at_ms: self.clock.now_ms(),
+            born_at_ms,
             deliver_at_ms: view.deliver_at_ms,
             deadline_ms: view.deadline_ms,
             origin: Some(view.position),
             body: view.body,
         };
-        let appended = appender.append(&self.log, Space::Owed, &[record]);
-        if appended.is_err() {
-            appender.give_offset_back(topic.id, queue);
+        match appender.append(&self.log, Space::Owed, &[record]) {
+            Ok((first, end)) => {
+                let (queue, offset) = if waits { (0, 0) } else { (queue, queue_offset) };
+                Ok(Appended { first, end, queue, offset })
+            }
+            Err(error) => {
+                if !waits {
+                    appender.give_offset_back(topic.id, queue);
+                }
+                Err(error)
+            }
         }
-        appended.map(drop)
     }
 
     pub(super) fn put_topic(&self, name: &str, queues: u32) -> Result<(), AppendError> {
@@ -192,7 +253,7 @@ impl Broker {
 }
 
 impl Appender {
-    fn append(
+    pub(super) fn append(
         &mut self,
         log: &crate::log::CommitLog,
         space: Space,

@@ -1,17 +1,20 @@
 //! Everything behind the handle: the parts, and how they are put together when a queue is opened.
 //!
-//! Locks, always taken in this order: appender → topics → one group → delays, deadlines, wakers.
+//! Locks, always taken in this order: appender → topics → one group → one of delays, deadlines, halves, producers,
+//! wakers.
 
 use super::append::Appender;
 use super::dispatch::Dispatcher;
 use super::topic::Topics;
-use super::{Durable, OpenError, QueueOptions};
+use super::{Durable, OpenError, Policies, QueueOptions};
 use crate::catalog::{self, Catalog};
 use crate::group::checkpoint::{self, GroupProgress};
 use crate::group::{Group, GroupConfig};
 use crate::log::{CommitLog, LogOptions};
+use crate::producer::Producers;
 use crate::storage::Storage;
 use crate::timer::{Bell, DeadlineHeap, Delays};
+use crate::transaction::Halves;
 use crate::{Clock, Position};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -24,6 +27,7 @@ use std::task::Waker;
 /// The parts of an open queue.
 pub(super) struct Broker {
     pub(super) options: QueueOptions,
+    pub(super) policies: Policies,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log: CommitLog,
@@ -35,6 +39,12 @@ pub(super) struct Broker {
     /// The index has no space ahead: only owed work is accepted. It heals.
     pub(super) index_full: AtomicBool,
     pub(super) deadlines: Mutex<DeadlineHeap>,
+    pub(super) halves: Mutex<Halves>,
+    /// What committing all open ones takes in the log.
+    pub(super) half_bytes: AtomicU64,
+    /// The one producer that asked for checks last.
+    pub(super) check_waker: Mutex<Option<Waker>>,
+    pub(super) producers: Mutex<Producers>,
     /// Messages whose deadlines a new or reset group has still to be told.
     pub(super) catch_ups: Mutex<VecDeque<CatchUp>>,
     /// The one owner that asked last. Comparing wakers instead is no way to keep several apart: two of the
@@ -97,6 +107,7 @@ impl Broker {
     /// Opens the log, then brings index, groups and timers up to its end. Starts no thread.
     pub(super) fn open(
         options: QueueOptions,
+        policies: Policies,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Dispatcher), OpenError> {
@@ -116,6 +127,10 @@ impl Broker {
             owner_reserve: AtomicU64::new(0),
             index_full: AtomicBool::new(false),
             deadlines: Mutex::default(),
+            halves: Mutex::default(),
+            half_bytes: AtomicU64::new(0),
+            check_waker: Mutex::default(),
+            producers: Mutex::default(),
             catch_ups: Mutex::default(),
             report_waker: Mutex::default(),
             first_reporter: AtomicUsize::new(0),
@@ -128,6 +143,7 @@ impl Broker {
             catalog_changed: AtomicBool::new(false),
             bells: Arc::default(),
             options,
+            policies,
             clock,
             storage,
             log,

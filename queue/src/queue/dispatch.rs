@@ -7,6 +7,7 @@ use crate::Position;
 use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
 use crate::log::{ReadError, RecordKind, RecordView};
 use crate::timer::{Delays, Expiring};
+use crate::transaction;
 use hashbrown::HashMap;
 use std::io;
 use std::ops::ControlFlow;
@@ -25,6 +26,8 @@ pub(super) struct Dispatcher {
     expiring: Vec<Expiring>,
     delayed: Vec<(u64, Position, u32)>,
     delivered: Vec<(u64, Position)>,
+    /// Of half messages, in log order.
+    halves: Vec<transaction::Event>,
     last_topic: Option<Arc<Topic>>,
     /// Queues whose index has no space ahead.
     cramped: Vec<Arc<ConsumeQueue>>,
@@ -73,6 +76,7 @@ impl Dispatcher {
             expiring: Vec::new(),
             delayed: Vec::new(),
             delivered: Vec::new(),
+            halves: Vec::new(),
             last_topic: None,
             cramped: Vec::new(),
         }
@@ -88,9 +92,17 @@ impl Dispatcher {
         self.expiring.clear();
         self.delayed.clear();
         self.delivered.clear();
+        self.halves.clear();
     }
 
     fn see(&mut self, broker: &Broker, record: &RecordView<'_>) {
+        self.halves.extend(super::transaction::event(record, &broker.policies));
+        // While running they are noted when they are accepted.
+        if self.compare
+            && let Some((id, sequence, appended)) = super::produce::numbered(record)
+        {
+            broker.producers.lock().note(id, sequence, appended, record.born_at_ms);
+        }
         match record.kind {
             RecordKind::Message => self.see_message(broker, record),
             RecordKind::Delayed => {
@@ -100,7 +112,9 @@ impl Dispatcher {
                     self.delayed.push((at_ms, record.position, record.encoded_len() as u32));
                 }
             }
-            RecordKind::Control | RecordKind::Half => {}
+            // Its queue must be there when it is committed.
+            RecordKind::Half => drop(self.topic(broker, record)),
+            RecordKind::Control => {}
         }
     }
 
@@ -208,10 +222,20 @@ impl Broker {
 
     /// Tells the log what to keep free.
     pub(super) fn size_reserve(&self, delays: &Delays) {
-        self.log.set_reserve(self.owner_reserve.load(Ordering::Relaxed).saturating_add(delays.bytes()));
+        self.log.set_reserve(
+            self.owner_reserve
+                .load(Ordering::Relaxed)
+                .saturating_add(delays.bytes())
+                .saturating_add(self.half_bytes.load(Ordering::Relaxed)),
+        );
     }
 
     fn publish_timers(&self, dispatcher: &mut Dispatcher) {
+        if !dispatcher.halves.is_empty() {
+            dispatcher.halves.drain(..).for_each(|event| self.half_event(event));
+            let next = self.halves.lock().next_due_ms();
+            self.plan(next.unwrap_or(u64::MAX));
+        }
         if !dispatcher.delayed.is_empty() || !dispatcher.delivered.is_empty() {
             let mut delays = self.delays.lock();
             // In this order: within a step a message can be delivered only after it was delayed.

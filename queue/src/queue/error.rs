@@ -46,3 +46,39 @@ pub enum CheckpointError {
     #[error("cannot write the acknowledgement checkpoint: {0}; it is tried again")]
     Io(#[from] std::io::Error),
 }
+
+/// Why a transaction did not go on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum TransactionError {
+    /// The log refused; the half message is as it was.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// 100,000 half messages are open.
+    #[error("too many half messages are open; commit or roll back some of them, or retry later")]
+    TooMany,
+    /// No such half message, or one that was decided long ago.
+    #[error("no half message is known by this id: it never was one, or it was decided long ago")]
+    Unknown,
+    /// Only what is durable can be committed.
+    #[error("the half message is not durable yet; wait for it, then commit")]
+    NotDurable,
+    /// It was decided the other way, and stays so.
+    #[error("the half message was decided before: {0:?}")]
+    Decided(super::Outcome),
+}
+
+/// Why a numbered batch was refused. Nothing of it was appended now.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum ProducerError {
+    /// The log refused.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It may have been appended before, or not.
+    #[error(
+        "sequence number too old to tell whether it was appended before; look for the message by its key"
+    )]
+    TooOld,
+    /// 10,000 producers were active within a day.
+    #[error("too many producers are active; retry later, or use fewer ids")]
+    TooMany,
+}

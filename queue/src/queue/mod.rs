@@ -5,6 +5,8 @@
 //! broker     the parts, opening and recovery
 //! topic      topics in memory
 //! append     offsets, in the order of the log
+//! produce    numbered batches, levels of acknowledgement
+//! transaction  half messages: begin, decide, check
 //! dispatch   durable log → index, timers, waiting receivers
 //! receive    leases
 //! lease      ack, discard, nack, extend
@@ -24,18 +26,23 @@ mod error;
 mod lease;
 mod options;
 mod persist;
+mod produce;
 mod receive;
 mod report;
 mod stats;
 mod threads;
 mod tick;
 mod topic;
+mod transaction;
 
 pub use crate::group::WaitSlot;
 use crate::log::OpenError;
-pub use answer::{Appended, Delivery, Durable, RECEIVE_MAX, Receipt, ReceiveRequest, Report, ReportKind};
-pub use error::{AppendError, CheckpointError, ReceiptError, ReceiveError};
-pub use options::{Durability, QueueOptions, Space};
+pub use answer::{
+    Appended, Check, Delivery, Durable, Once, Outcome, Producer, RECEIVE_MAX, Receipt, ReceiveRequest,
+    Report, ReportKind,
+};
+pub use error::{AppendError, CheckpointError, ProducerError, ReceiptError, ReceiveError, TransactionError};
+pub use options::{Acknowledge, Durability, Policies, QueueOptions, Space};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 
 use crate::log::{ReadError, RecordKind};
@@ -69,8 +76,17 @@ impl Queue {
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        Self::open_with(options, Policies::default(), storage, clock)
+    }
+    /// The same with policies of one's own.
+    pub fn open_with(
+        options: QueueOptions,
+        policies: Policies,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let dir = options.dir.clone();
-        let (broker, dispatcher) = Broker::open(options, storage, clock)?;
+        let (broker, dispatcher) = Broker::open(options, policies, storage, clock)?;
         let broker = Arc::new(broker);
         let threads =
             Threads::start(&broker, dispatcher).map_err(|source| OpenError::Io { path: dir, source })?;
@@ -80,6 +96,57 @@ impl Queue {
     /// positions and offsets in the order of the calls. `Err` is definite.
     pub fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
         self.broker.append(batch, space)
+    }
+    /// Appends one atomic batch, unless this producer has sent this number before: then it answers where that
+    /// stands. Also across restarts. Not durable before `appended.end` is.
+    pub fn append_once(
+        &self,
+        producer: Producer<'_>,
+        batch: &[NewMessage<'_>],
+        space: Space,
+    ) -> Result<Once, ProducerError> {
+        self.broker.append_once(producer, batch, space)
+    }
+    /// Appends one atomic batch and waits for as much as `acknowledge` says; only [`Acknowledge::Disk`] blocks. A
+    /// task that must not block appends, and waits for the listener's word. `None` is answered for
+    /// [`Acknowledge::None`] alone. An `Err` of [`Acknowledge::Disk`] is definite unless it is
+    /// [`AppendError::Poisoned`].
+    pub fn send(
+        &self,
+        batch: &[NewMessage<'_>],
+        space: Space,
+        acknowledge: Acknowledge,
+    ) -> Result<Option<Appended>, AppendError> {
+        self.broker.send(batch, space, acknowledge)
+    }
+    /// Begins a transaction: appends a half message, which no group sees until it is committed. Its id is
+    /// `first`; wait until `end` is durable before what it stands for is done. `producer_group` is asked for it
+    /// when it is not decided in time (see [`Queue::take_checks`]).
+    pub fn begin(
+        &self,
+        producer_group: &str,
+        message: &NewMessage<'_>,
+    ) -> Result<Appended, TransactionError> {
+        self.broker.begin(producer_group, message)
+    }
+    /// Commits a half message: its message goes into its topic (or waits for its delivery time). Answers where,
+    /// and the same again when it is repeated. Not durable before `end` is.
+    pub fn commit(&self, id: Position) -> Result<Appended, TransactionError> {
+        self.broker.decide(id, Outcome::Committed)
+    }
+    /// Rolls a half message back: nobody will ever see it. Not durable before `end` is.
+    pub fn roll_back(&self, id: Position) -> Result<Appended, TransactionError> {
+        self.broker.decide(id, Outcome::RolledBack)
+    }
+    /// Half messages of a producer group that should have been decided by now, at most `max`: commit or roll each
+    /// back, or leave it for the next check. The waker is woken when there may be more; a call replaces the waker
+    /// of the call before, whatever its group.
+    pub fn take_checks(&self, producer_group: &str, max: usize, waker: Option<&Waker>) -> Vec<Check> {
+        self.broker.take_checks(producer_group, max, waker)
+    }
+    /// Half messages that are not decided.
+    pub fn open_transactions(&self) -> usize {
+        self.broker.halves.lock().len()
     }
     /// Where the next record would go; everything accepted is below.
     pub fn end(&self) -> Position {

@@ -63,3 +63,32 @@ pub enum Space {
     /// Owed work (transitions, timers of live tickets): may use the reserve.
     Owed,
 }
+
+/// What an append waits for, and so what a crash can take from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Fire and forget: nothing is told, not even a refusal. A full log, a full disk or a crash may lose it.
+    None,
+    /// Accepted by the log, with its place. A crash of the process may lose it until it is durable.
+    Memory,
+    /// On disk, in either flush mode: no crash and no loss of power takes it.
+    Disk,
+}
+
+/// How long things wait and are kept. All times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    /// A half message that is not decided is checked first after this time.
+    pub check_first_ms: u64,
+    /// And again each time after this.
+    pub check_every_ms: u64,
+    /// After so many checks it is rolled back.
+    pub checks_max: u32,
+}
+
+impl Default for Policies {
+    /// As RocketMQ: 6 s, every 30 s, 15 checks.
+    fn default() -> Self {
+        Self { check_first_ms: 6_000, check_every_ms: 30_000, checks_max: 15 }
+    }
+}

@@ -25,11 +25,14 @@ impl Broker {
         self.catch_groups_up();
         self.drop_late(now_ms);
         let groups_due_ms = self.promote(now_ms);
+        let checks_due_ms = self.check_halves(now_ms);
         let delays_due_ms = self.delays.lock().next_due_ms().unwrap_or(u64::MAX);
         let deadlines_due_ms = self.deadlines.lock().next_due_ms().unwrap_or(u64::MAX);
         let behind = if self.catch_ups.lock().is_empty() { u64::MAX } else { 0 };
-        self.planned_ms
-            .fetch_min(groups_due_ms.min(delays_due_ms).min(deadlines_due_ms).min(behind), Ordering::AcqRel);
+        self.planned_ms.fetch_min(
+            groups_due_ms.min(checks_due_ms).min(delays_due_ms).min(deadlines_due_ms).min(behind),
+            Ordering::AcqRel,
+        );
     }
 
     /// Appends due messages to their queues. Exactly once: a crash before that is durable finds the delayed

@@ -12,6 +12,22 @@ pub(crate) enum Fate {
     Durable,
     /// A crash took it: it must not come back.
     Gone,
+    /// A half message that is not decided: it must not be seen.
+    Half,
+    /// Its rollback was accepted, up to here; a crash may take that.
+    RollingBack(Position),
+    /// Its rollback was told durable: it must never be seen.
+    RolledBack,
+}
+
+/// A message that began as a half message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Half {
+    pub(crate) id: Position,
+    pub(crate) begun_ms: u64,
+    pub(crate) end: Position,
+    /// It was told durable, so a decision must find it.
+    pub(crate) durable: bool,
 }
 
 /// One message that the log accepted.
@@ -28,6 +44,7 @@ pub(crate) struct Sent {
     /// The batch is durable once the log is, up to here.
     pub(crate) end: Position,
     pub(crate) fate: Fate,
+    pub(crate) half: Option<Half>,
 }
 
 /// A group that acknowledges.
@@ -53,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) seen: HashMap<(usize, u32, u64), (u32, Position)>,
     /// Queues that the topic was told to have.
     pub(crate) queues_min: u32,
+    /// Numbered batches: their first message, and where it was told to stand.
+    pub(crate) numbered: BTreeMap<u64, (u32, Position)>,
 }
 
 /// The payload of message `id`: says which it is, and fills `len` bytes.
@@ -69,8 +88,15 @@ pub(crate) fn id_of(body: &[u8]) -> u32 {
 impl Model {
     /// Everything below `end` was told durable.
     pub(crate) fn told_durable(&mut self, end: Position) {
-        for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::Accepted && sent.end <= end) {
-            sent.fate = Fate::Durable;
+        for sent in &mut self.sent {
+            match sent.fate {
+                Fate::Accepted if sent.end <= end => sent.fate = Fate::Durable,
+                Fate::RollingBack(upto) if upto <= end => sent.fate = Fate::RolledBack,
+                _ => {}
+            }
+            if let Some(half) = &mut sent.half {
+                half.durable |= half.end <= end;
+            }
         }
     }
 
@@ -87,8 +113,20 @@ impl Model {
         self.seen.retain(|_, (_, position)| *position < kept);
     }
 
+    /// The log has another record at this position: a half message that stood there was lost.
+    pub(crate) fn replaced(&mut self, id: Position) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.half.is_some_and(|half| half.id == id)) {
+            assert!(!sent.half.is_some_and(|half| half.durable), "a durable half message was replaced");
+            (sent.fate, sent.half) = (Fate::Gone, None);
+        }
+    }
+
     /// The process is gone.
     pub(crate) fn crashed(&mut self) {
+        for half in self.sent.iter_mut().filter_map(|sent| sent.half.as_mut()).filter(|half| !half.durable) {
+            // Whether it survived shows when it is decided.
+            half.end = Position(u64::MAX);
+        }
         for group in &mut self.groups {
             group.now.clear();
             group.leases.clear();
@@ -100,7 +138,9 @@ impl Model {
     pub(crate) fn look(&mut self, there: &HashSet<u32>) {
         let mut first_missing = None;
         let mut batch_there: HashMap<u32, bool> = HashMap::new();
-        for (id, sent) in self.sent.iter_mut().enumerate() {
+        let mut accepted: Vec<_> = self.sent.iter_mut().enumerate().collect();
+        accepted.sort_by_key(|(_, sent)| sent.batch);
+        for (id, sent) in accepted {
             let here = there.contains(&(id as u32));
             match sent.fate {
                 Fate::Durable => assert!(here, "message {id} was durable and is lost"),
@@ -115,7 +155,17 @@ impl Model {
                         !here || first_missing.is_none(),
                         "{id} is there, the older {first_missing:?} not"
                     );
-                    sent.fate = if here { Fate::Durable } else { Fate::Gone };
+                    sent.fate = match sent.half {
+                        _ if here => Fate::Durable,
+                        Some(_) => Fate::Half,
+                        None => Fate::Gone,
+                    };
+                }
+                Fate::Half => assert!(!here, "message {id} was not committed and is there"),
+                Fate::RolledBack => assert!(!here, "message {id} was rolled back and is there"),
+                Fate::RollingBack(_) => {
+                    assert!(!here, "message {id} was to be rolled back and is there");
+                    sent.fate = Fate::Half;
                 }
             }
         }

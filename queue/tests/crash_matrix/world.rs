@@ -1,7 +1,7 @@
 //! One data folder through many lives of the process, and the checks after each.
 
 use crate::faults::{Life, Trouble};
-use crate::model::{Fate, Model, Sent, body, id_of};
+use crate::model::{Fate, Half, Model, Sent, body, id_of};
 use crate::random::Random;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ const NOW_MS: u64 = 1_700_000_000_000;
 const TOPICS: [&str; 2] = ["orders", "events"];
 const GROUPS: [&str; 2] = ["a", "b"];
 const LEASE_MS: u64 = 1_000;
+const PRODUCER: &str = "till 7";
+const POLICIES: Policies = Policies { check_first_ms: 2_000, check_every_ms: 1_000, checks_max: 2 };
 /// Waits for another thread end with an error after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,13 @@ impl Tally {
         self.delivered += other.delivered;
         self.again += other.again;
         self.reports += other.reports;
+    }
+}
+
+fn once(answer: Result<Once, ProducerError>) -> Result<Once, AppendError> {
+    match answer {
+        Err(ProducerError::Append(error)) => Err(error),
+        other => Ok(other.expect("one producer, and numbers that are near")),
     }
 }
 
@@ -112,7 +121,7 @@ impl World {
             life.arm(&self.storage);
         }
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        match Queue::open(self.options.clone(), self.storage.as_storage(), clock) {
+        match Queue::open_with(self.options.clone(), POLICIES, self.storage.as_storage(), clock) {
             Err(error) => {
                 let may = life.may_refuse(&self.storage, ended_before);
                 assert!(may && !matches!(error, OpenError::Corrupt { .. }), "{life:?}: {error}");
@@ -206,7 +215,11 @@ impl World {
 
     fn operate(&mut self, queue: &Queue, life: &Life) {
         match self.random.below(100) {
-            0..36 => self.append(queue, life),
+            0..24 => self.append(queue, life, false),
+            24..28 => self.append(queue, life, true),
+            28..30 => self.send_again(queue, life),
+            30..33 => self.begin(queue, life),
+            33..36 => self.decide(queue, life),
             36..50 => drop(self.receive(queue)),
             50..62 => self.ack(queue),
             62..66 => self.nack(queue),
@@ -234,7 +247,7 @@ impl World {
         }
     }
 
-    fn append(&mut self, queue: &Queue, life: &Life) {
+    fn append(&mut self, queue: &Queue, life: &Life, numbered: bool) {
         let count = if self.random.percent(60) { 1 } else { 2 + self.random.below(4) };
         let now_ms = self.now_ms();
         let first = self.model.sent.len() as u32;
@@ -260,8 +273,10 @@ impl World {
                 len: self.random.below(300) as usize,
                 end: Position(0),
                 fate: Fate::Accepted,
+                half: None,
             });
         }
+        let sequence = self.model.numbered.last_key_value().map_or(0, |(last, _)| last + 1);
         let bodies: Vec<_> = sent.iter().zip(first..).map(|(sent, id)| body(id, sent.len)).collect();
         let batch: Vec<_> = sent
             .iter()
@@ -277,7 +292,18 @@ impl World {
                 ..NewMessage::default()
             })
             .collect();
-        if let Some(appended) = Self::accept(queue, life, &batch) {
+        let accepted = Self::accept(life, || {
+            if !numbered {
+                return queue.append(&batch, Space::New);
+            }
+            let once = once(queue.append_once(Producer { id: PRODUCER, sequence }, &batch, Space::New))?;
+            assert!(!once.repeated, "number {sequence} was never sent");
+            Ok(once.appended)
+        });
+        if let Some(appended) = accepted {
+            if numbered {
+                self.model.numbered.insert(sequence, (first, appended.first));
+            }
             for mut sent in sent {
                 sent.end = appended.end;
                 self.model.sent.push(sent);
@@ -286,17 +312,128 @@ impl World {
         }
     }
 
-    fn accept(queue: &Queue, life: &Life, batch: &[NewMessage<'_>]) -> Option<Appended> {
+    fn accept<T>(life: &Life, append: impl Fn() -> Result<T, AppendError>) -> Option<T> {
         let started = Instant::now();
         let may_fail = |trouble| !matches!(trouble, Trouble::None);
         loop {
-            match queue.append(batch, Space::New) {
+            match append() {
                 Ok(appended) => return Some(appended),
                 Err(AppendError::Busy) => std::thread::yield_now(),
                 Err(AppendError::NoSpace | AppendError::Poisoned) if may_fail(life.trouble) => return None,
                 Err(error) => panic!("{life:?}: {error}"),
             }
             assert!(started.elapsed() < PATIENCE, "{life:?}: no segment becomes ready");
+        }
+    }
+
+    /// Sends a number again, with another body: what is in the log must not be appended a second time.
+    fn send_again(&mut self, queue: &Queue, life: &Life) {
+        let back = self.random.below(10) as usize;
+        let Some((&sequence, &(first, position))) = self.model.numbered.iter().nth_back(back) else { return };
+        let id = self.model.sent.len() as u32;
+        let body = body(id, 8);
+        let queue_of_it = QueueChoice::Explicit(0);
+        let batch =
+            [NewMessage { topic: TOPICS[0], queue: queue_of_it, body: &body, ..NewMessage::default() }];
+        let producer = Producer { id: PRODUCER, sequence };
+        let Some(once) = Self::accept(life, || once(queue.append_once(producer, &batch, Space::New))) else {
+            return;
+        };
+        let there = self.model.sent[first as usize].fate != Fate::Gone;
+        assert_eq!(once.repeated, there, "number {sequence}, first sent as message {first}");
+        if once.repeated {
+            assert_eq!(once.appended.first, position);
+        } else {
+            self.model.numbered.insert(sequence, (id, once.appended.first));
+        }
+        let fate = if once.repeated { Fate::Gone } else { Fate::Accepted };
+        self.push_one(fate, once.appended.end, 0, None);
+    }
+
+    /// One more message, alone in its batch, in queue 0.
+    fn push_one(&mut self, fate: Fate, end: Position, due_ms: u64, half: Option<Half>) {
+        let (batch, deadline_ms) = (self.model.batches, u64::MAX);
+        let sent = Sent { batch, topic: 0, queue: Some(0), due_ms, deadline_ms, len: 8, end, fate, half };
+        self.model.sent.push(sent);
+        self.model.batches += 1;
+    }
+
+    fn begin(&mut self, queue: &Queue, life: &Life) {
+        let body = body(self.model.sent.len() as u32, 8);
+        let due_ms = if self.random.percent(30) { self.now_ms() + self.random.below(3_000) } else { 0 };
+        let message = NewMessage {
+            topic: TOPICS[0],
+            queue: QueueChoice::Explicit(0),
+            deliver_at_ms: (due_ms > 0).then_some(due_ms),
+            body: &body,
+            ..NewMessage::default()
+        };
+        let begun = Self::accept(life, || match queue.begin("shop", &message) {
+            Err(TransactionError::Append(error)) => Err(error),
+            other => Ok(other.expect("there are few")),
+        });
+        if let Some(Appended { first, end, .. }) = begun {
+            self.model.replaced(first);
+            let half = Half { id: first, begun_ms: self.now_ms(), end, durable: false };
+            self.push_one(Fate::Half, Position(0), due_ms, Some(half));
+        }
+    }
+
+    fn decide(&mut self, queue: &Queue, life: &Life) {
+        let halves: Vec<_> =
+            (0..self.model.sent.len()).filter(|id| self.model.sent[*id].half.is_some()).collect();
+        if !halves.is_empty() {
+            let id = self.random.one_of(&halves);
+            let commits = self.random.percent(60);
+            self.decide_one(queue, life, id, commits);
+        }
+    }
+
+    /// A decision, perhaps of what was decided before: it is one way.
+    fn decide_one(&mut self, queue: &Queue, life: &Life, id: usize, commits: bool) {
+        let Some(half) = self.model.sent[id].half else { return };
+        let decided = Self::accept(life, || {
+            let decided = if commits { queue.commit(half.id) } else { queue.roll_back(half.id) };
+            match decided {
+                Err(TransactionError::Append(error)) => Err(error),
+                other => Ok(other),
+            }
+        });
+        let (Some(decided), now_ms) = (decided, self.clock.now_ms()) else { return };
+        let batches = &mut self.model.batches;
+        let sent = &mut self.model.sent[id];
+        let committed = matches!(sent.fate, Fate::Accepted | Fate::Durable);
+        let rolled_back = matches!(sent.fate, Fate::RolledBack | Fate::RollingBack(_));
+        match decided {
+            Ok(appended) if commits => {
+                assert!(!rolled_back, "message {id} was rolled back and is committed");
+                if !committed {
+                    (sent.fate, sent.end, sent.batch) = (Fate::Accepted, appended.end, *batches);
+                    *batches += 1;
+                }
+            }
+            Ok(appended) => {
+                assert!(!committed, "message {id} was committed and is rolled back");
+                if !rolled_back {
+                    sent.fate = Fate::RollingBack(appended.end);
+                }
+            }
+            Err(TransactionError::Decided(Outcome::Committed)) => assert!(committed && !commits),
+            Err(TransactionError::Decided(Outcome::RolledBack)) => {
+                let waited_ms =
+                    POLICIES.check_first_ms + POLICIES.check_every_ms * u64::from(POLICIES.checks_max);
+                assert!(rolled_back || now_ms >= half.begun_ms + waited_ms, "{id} is rolled back too early");
+                assert!(!committed && commits);
+                if !rolled_back {
+                    sent.fate = Fate::RollingBack(queue.end());
+                }
+            }
+            Err(TransactionError::Unknown) => {
+                assert!(!half.durable, "half message {id} was durable and is lost");
+                (sent.fate, sent.half) = (Fate::Gone, None);
+            }
+            Err(TransactionError::NotDurable) => assert!(commits && !half.durable),
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -343,7 +480,8 @@ impl World {
         for Delivery { receipt, message, .. } in &found {
             let (id, topic) = self.check_content(message);
             let sent = &self.model.sent[id as usize];
-            assert_ne!(sent.fate, Fate::Gone, "message {id} was lost and is delivered");
+            let may = matches!(sent.fate, Fate::Accepted | Fate::Durable);
+            assert!(may, "message {id} is delivered: {:?}", sent.fate);
             assert!(now_ms >= sent.due_ms, "message {id} is early");
             assert!(now_ms < sent.deadline_ms, "message {id} is late");
             let until_ms = (now_ms + LEASE_MS).min(sent.deadline_ms);
@@ -435,10 +573,17 @@ impl World {
     /// A last life without trouble: everything that was promised is accounted for in each group.
     pub(crate) fn finish(mut self) -> Tally {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let queue = Queue::open(self.options.clone(), self.storage.as_storage(), clock).expect("opens");
+        let queue = Queue::open_with(self.options.clone(), POLICIES, self.storage.as_storage(), clock)
+            .expect("opens");
         self.look(&queue);
         self.ended_before = self.storage.ended();
         let calm = Life { trouble: Trouble::None, early: false, closes: true, loss: None };
+        for id in 0..self.model.sent.len() {
+            if self.model.sent[id].half.is_some() {
+                self.decide_one(&queue, &calm, id, true);
+                self.decide_one(&queue, &calm, id, false);
+            }
+        }
         self.clock.advance(20_000);
         let mut idle = 0;
         for _ in 0..1_000 {
