@@ -1,8 +1,10 @@
 -- batch.lua: clears notes and takes stock for reservations: one call for all that came while the last was under way.
 --
 -- keys   s t b o d w
--- args   channel, sale, generation, version of the spec, now (ms), number of notes, notes …, then 8 a reservation:
---        ticket, buyer, quantity, key hash or '', body hash, hash of the buyer, deadline (ms), packed ticket
+-- args   channel, sale, generation, version of the spec, now (ms), number of orders' notes, notes …, number of other notes,
+--        notes …, number of reservations, their tickets …, their buyers …, then 5 each: quantity, entry of the buyer's
+--        tickets (see b in common.lua), win (see w), deadline (ms), packed ticket. In this order the calls below take them
+--        as they came: what is copied here is copied for every single order.
 -- reply  {status, length of the feed, epoch, available, answer …}; status 'ok', or why nothing at all was done:
 --        'nosale' 'paused' 'gen' 'spec'. An answer is 1 won · 2 sold out · {3, available} not enough · {4, pending,
 --        ticket …} limit reached · 5 same key, other body · {6, pending, ticket, packed} repeat · 7 bad quantity ·
@@ -11,40 +13,35 @@
 local channel, sale, now = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local why = refused(ARGV[3])
 if why then return { why } end
+local ARGV, sub = ARGV, string.sub -- a global is looked up each time
 local m = redis.call('HMGET', S, 'v', 'av', 'live', 'ep', 'sw', 'opens', 'closes', 'limit', 'qmax', 'cr')
-local notes = tonumber(ARGV[6])
-local first = 7 + notes
-if m[1] ~= ARGV[4] and ARGV[first] then return { 'spec' } end
+local orders_end = 6 + tonumber(ARGV[6])
+local notes_end = orders_end + 1 + tonumber(ARGV[orders_end + 1])
+local count = tonumber(ARGV[notes_end + 1])
+if m[1] ~= ARGV[4] and count > 0 then return { 'spec' } end
 
 -- Notes whose records are in a log by now. Only a note that still stands gives its units back, and only once.
-local changed, reopened, returned = {}, false, 0
-if notes > 0 then
-  local plain = {}
-  for i = 7, first - 1 do
-    local name = ARGV[i]
-    local kind = string.sub(name, 1, 1)
-    if kind == 'o' then
-      plain[#plain + 1] = name
-      if #plain == 1000 then -- unpack has its bound
-        redis.call('ZREM', O, unpack(plain))
-        plain = {}
-      end
-    elseif redis.call('ZREM', O, name) == 1 then
-      if kind == 'r' then
-        returned = returned + tonumber(string.match(name, '([^:]+)$'))
-      elseif kind == 's' then
-        returned = returned + tonumber(string.match(name, '^s0:(%d+):'))
-      end
-      if kind ~= 's' then changed[#changed + 1] = string.sub(name, 2, 27) end
-    end
-  end
-  if #plain > 0 then redis.call('ZREM', O, unpack(plain)) end
-  if returned > 0 then reopened = bring_back(returned) end
+for i = 7, orders_end, 1000 do -- unpack has its bound
+  redis.call('ZREM', O, unpack(ARGV, i, math.min(i + 999, orders_end)))
 end
+local changed, reopened, returned = {}, false, 0
+for i = orders_end + 2, notes_end do
+  local name = ARGV[i]
+  if redis.call('ZREM', O, name) == 1 then
+    local kind = sub(name, 1, 1)
+    if kind == 'r' then
+      returned = returned + tonumber(string.match(name, '([^:]+)$'))
+    elseif kind == 's' then
+      returned = returned + tonumber(string.match(name, '^s0:(%d+):'))
+    end
+    if kind ~= 's' then changed[#changed + 1] = sub(name, 2, 27) end
+  end
+end
+if returned > 0 then reopened = bring_back(returned) end
 
 local answers = {}
-if ARGV[first] then
-  if notes > 0 then m = redis.call('HMGET', S, 'v', 'av', 'live', 'ep', 'sw', 'opens', 'closes', 'limit', 'qmax', 'cr') end
+if count > 0 then
+  if returned > 0 then m = redis.call('HMGET', S, 'v', 'av', 'live', 'ep', 'sw', 'opens', 'closes', 'limit', 'qmax', 'cr') end
   local av, taken = tonumber(m[2]), 0
   local limit, qmax, with_released = tonumber(m[8]), tonumber(m[9]), m[10] == '1'
   local window = 0
@@ -58,15 +55,13 @@ if ARGV[first] then
     end
   end
 
-  local ids, names = {}, {}
-  for i = first, #ARGV, 8 do
-    local n = (i - first) / 8 + 1
-    ids[n], names[n] = ARGV[i], ARGV[i + 1]
-  end
-  local known = redis.call('HMGET', T, unpack(ids))
-  local held = redis.call('HMGET', B, unpack(names))
+  local ids, names, first = notes_end + 1, notes_end + 1 + count, notes_end + 2 + 2 * count
+  local known = redis.call('HMGET', T, unpack(ARGV, ids + 1, ids + count))
+  local held = redis.call('HMGET', B, unpack(ARGV, names + 1, names + count))
   local buyers = {} -- as this call leaves them
-  local t_new, b_new, o_new, d_new, feed = {}, {}, {}, {}, {}
+  -- Made in the size that they may come to: growing would cost as much again. What stands in them first is overwritten.
+  local function room(values) return { unpack(ARGV, first, first + values - 1) } end
+  local t_new, b_new, o_new, d_new, feed = room(2 * count), room(2 * count), room(2 * count), room(2 * count), {}
   local mine = {} -- packed tickets of this call
   local wins = 0
   local at = string.format('%.0f', clock()) -- text: a number would be formatted again for each win
@@ -79,14 +74,15 @@ if ARGV[first] then
   end
 
   local function reserve(n, i)
-    local id, buyer, quantity, key, body = ids[n], names[n], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
+    local id, buyer, quantity, entry = ARGV[ids + n], ARGV[names + n], tonumber(ARGV[i]), ARGV[i + 1]
     local b = buyers[buyer] or held[n]
-    if b and key ~= '' then
+    if b and sub(entry, 27, 27) ~= '-' then
+      local key, body = sub(entry, 27, 42), sub(entry, 43)
       -- Newest first; entries are 58 bytes after the first ';'.
       for e = #b - 57, string.find(b, ';', 1, true) + 1, -58 do
-        if string.sub(b, e + 26, e + 41) == key then
-          if string.sub(b, e + 42, e + 57) ~= body then return 5 end
-          local other = string.sub(b, e, e + 25)
+        if sub(b, e + 26, e + 41) == key then
+          if sub(b, e + 42, e + 57) ~= body then return 5 end
+          local other = sub(b, e, e + 25)
           local packed, open = told(other)
           return { 6, open, other, packed }
         end
@@ -103,7 +99,7 @@ if ARGV[first] then
       local answer, open, units = { 4, 0 }, 0, 0
       for e = #entries - 57, 1, -58 do
         if units == (with_released and ever or counted) or #answer == 102 then break end
-        local other = string.sub(entries, e, e + 25)
+        local other = sub(entries, e, e + 25)
         local packed, waits = told(other)
         local t = cmsgpack.unpack(packed)
         if with_released or not RELEASED[t[STATUS]] then
@@ -126,34 +122,30 @@ if ARGV[first] then
     end
     av = av - quantity
     taken = taken + quantity
-    mine[id] = ARGV[i + 7]
-    local kept = key == '' and '----------------' or key
+    mine[id] = ARGV[i + 4]
     if b then
-      b = (counted + quantity) .. ',' .. (ever + quantity) .. ';' .. entries .. id .. kept .. body
+      b = (counted + quantity) .. ',' .. (ever + quantity) .. ';' .. entries .. entry
     else
-      b = ARGV[i + 2] .. ',' .. ARGV[i + 2] .. ';' .. id .. kept .. body
+      b = ARGV[i] .. ',' .. ARGV[i] .. ';' .. entry
     end
     buyers[buyer] = b
     wins = wins + 1
     local k = wins + wins
     b_new[k - 1], b_new[k] = buyer, b
-    t_new[k - 1], t_new[k] = id, ARGV[i + 7]
+    t_new[k - 1], t_new[k] = id, ARGV[i + 4]
     o_new[k - 1], o_new[k] = at, 'o' .. id .. ':1:0'
-    d_new[k - 1], d_new[k] = ARGV[i + 6], id
-    feed[k - 1], feed[k] = id, ARGV[i + 5]
+    d_new[k - 1], d_new[k] = ARGV[i + 3], id
+    feed[wins] = ARGV[i + 2]
     return 1
   end
 
-  local n = 0
-  for i = first, #ARGV, 8 do
-    n = n + 1
-    answers[n] = reserve(n, i)
-  end
+  for n = 1, count do answers[n] = reserve(n, first + 5 * (n - 1)) end
   if taken > 0 then
-    redis.call('HSET', T, unpack(t_new))
-    redis.call('HSET', B, unpack(b_new))
-    redis.call('ZADD', O, unpack(o_new))
-    redis.call('ZADD', D, unpack(d_new))
+    local last = 2 * wins
+    redis.call('HSET', T, unpack(t_new, 1, last))
+    redis.call('HSET', B, unpack(b_new, 1, last))
+    redis.call('ZADD', O, 'inf', STAYS, unpack(o_new, 1, last))
+    redis.call('ZADD', D, unpack(d_new, 1, last))
     redis.call('RPUSH', W, table.concat(feed))
     redis.call('HSET', S, 'av', av, 'live', tonumber(m[3]) + taken)
     reopened = reopened or av <= 0 -- news either way

@@ -17,8 +17,13 @@
 -- wait for the clearing). Two kinds change no hands and keep their names, so whoever has the record in a log may clear
 -- them: m late money, s restock (its units wait as well).
 --
+-- One name stays in o for good, beyond every time: a set of less than 128 would be kept as a list that each change walks
+-- through, and one so long is no entry of such a list.
+--
 -- Units, at all times: ini + res = av + live + ret + sold.
 local S, T, B, O, D, W, R, X = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+
+local STAYS = string.rep('~', 65)
 
 -- Fields of a packed ticket.
 local STATUS, VERSION, QUANTITY, BUYER, WON, DEADLINE, UPDATED, KEY, BODY, OWNER, EPOCH, ITEM, ATTRIBUTES, PAY_WINDOW,

@@ -11,14 +11,19 @@ use ulid::ULID_LEN;
 
 script!(BATCH, "batch");
 
+/// In the place of a key's hash.
+const NO_KEY: &str = "----------------";
+
 /// One reservation as it is sent.
 #[derive(Debug, Clone)]
 pub struct ReserveCall {
     /// Fresh id.
     pub ticket: TicketId,
-    id: [u8; ULID_LEN],
     quantity: String,
-    buyer_hash: String,
+    /// Ticket, hash of the key or dashes, hash of the body: as the buyer's entry.
+    entry: String,
+    /// Ticket and hash of the buyer: as in the feed.
+    win: String,
     deadline: String,
     /// As it is stored when it wins.
     pub packed: PackedTicket,
@@ -31,11 +36,13 @@ impl ReserveCall {
         let packed = PackedTicket::queued(r, spec, gateway);
         let mut id = [0; ULID_LEN];
         r.ticket.write_to(&mut id);
+        let id = std::str::from_utf8(&id).expect("a ULID is ASCII");
+        let key = if packed.key_hash.is_empty() { NO_KEY } else { &packed.key_hash };
         Self {
             ticket: r.ticket,
-            id,
             quantity: r.quantity.to_string(),
-            buyer_hash: hex(hash_of(r.buyer)),
+            entry: [id, key, &packed.body_hash].concat(),
+            win: [id, &hex(hash_of(r.buyer))].concat(),
             deadline: packed.deadline_ms.to_string(),
             bytes: packed.pack(),
             packed,
@@ -113,21 +120,33 @@ impl Ops {
         fence: &Fence,
         batch: &Batch<'_>,
     ) -> Result<BatchReply, OpError> {
-        let numbers =
-            [fence.generation, fence.version, batch.now_ms, batch.notes.len() as u64].map(|n| n.to_string());
-        let mut args: Vec<&[u8]> = Vec::with_capacity(6 + batch.notes.len() + 8 * batch.reserves.len());
+        // Orders' notes return no units: they are cleared all at once.
+        let (orders, others): (Vec<&Note>, Vec<&Note>) =
+            batch.notes.iter().partition(|note| note.name().starts_with('o'));
+        let numbers = [
+            fence.generation,
+            fence.version,
+            batch.now_ms,
+            orders.len() as u64,
+            others.len() as u64,
+            batch.reserves.len() as u64,
+        ]
+        .map(|n| n.to_string());
+        let (head, counts) = numbers.split_at(4);
+        let mut args: Vec<&[u8]> = Vec::with_capacity(8 + batch.notes.len() + 7 * batch.reserves.len());
         args.extend([self.channel.as_bytes(), keys.sale.as_bytes()]);
-        args.extend(numbers.iter().map(String::as_bytes));
-        args.extend(batch.notes.iter().map(|note| note.name().as_bytes()));
+        args.extend(head.iter().map(String::as_bytes));
+        args.extend(orders.iter().map(|note| note.name().as_bytes()));
+        args.push(counts[0].as_bytes());
+        args.extend(others.iter().map(|note| note.name().as_bytes()));
+        args.push(counts[1].as_bytes());
+        args.extend(batch.reserves.iter().map(|reserve| &reserve.win.as_bytes()[..ULID_LEN]));
+        args.extend(batch.reserves.iter().map(|reserve| reserve.packed.buyer.as_bytes()));
         for reserve in batch.reserves {
-            let packed = &reserve.packed;
             args.extend([
-                &reserve.id[..],
-                packed.buyer.as_bytes(),
                 reserve.quantity.as_bytes(),
-                packed.key_hash.as_bytes(),
-                packed.body_hash.as_bytes(),
-                reserve.buyer_hash.as_bytes(),
+                reserve.entry.as_bytes(),
+                reserve.win.as_bytes(),
                 reserve.deadline.as_bytes(),
                 &reserve.bytes,
             ]);
