@@ -1,8 +1,8 @@
 -- resume.lua: ends a recovery once every gateway that must has re-applied its log.
 --
 -- keys   s t b o d w r x a m
--- args   channel, sale, recovery (pause.lua), its lineage, gateway, 1 when its log is re-applied, generation that it knew, then
---        members it knows of
+-- args   channel, sale, recovery (pause.lua), its lineage, gateway, 1 when its log is re-applied, generation that it knew, how
+--        many gateways follow that are forgotten, those, then members it knows of
 -- reply  {'resumed', generation} · {'waiting', missing gateway …} · {'over'} nothing to do, or another recovery · {'nosale'} no log
 --        held the sale itself
 -- keeps  the generation is above every one that a gateway has seen, also when Redis forgot; the members known to anybody who
@@ -16,7 +16,8 @@ if ARGV[6] == '1' then
   redis.call('SADD', M, me)
   if not string.find(m[5], ',' .. me .. ',', 1, true) then redis.call('HSET', S, 'logs', m[5] .. me .. ',') end
 end
-for i = 8, #ARGV do redis.call('SADD', M, ARGV[i]) end
+for i = 9, 8 + tonumber(ARGV[8]) do redis.call('SREM', M, ARGV[i]) end
+for i = 9 + tonumber(ARGV[8]), #ARGV do redis.call('SADD', M, ARGV[i]) end
 local gen = math.max(tonumber(m[4]), tonumber(ARGV[7]))
 redis.call('HSET', S, 'gen', gen)
 local missing = redis.call('SDIFF', M, A)

@@ -879,7 +879,7 @@ impl<'s> World<'s> {
             }
             let resumed = self.gateways[g]
                 .ops
-                .resume(&self.keys, &recovery, true, before.generation, &members)
+                .resume(&self.keys, &recovery, true, before.generation, &members, &[])
                 .await
                 .unwrap();
             let missing: BTreeSet<String> =
@@ -898,7 +898,7 @@ impl<'s> World<'s> {
             self.excuse(&mut excused).await;
             let resumed = self.gateways[0]
                 .ops
-                .resume(&self.keys, &recovery, true, before.generation, &[])
+                .resume(&self.keys, &recovery, true, before.generation, &[], &[])
                 .await
                 .unwrap();
             assert!(matches!(resumed, Resumed::Resumed { .. }), "{resumed:?}");

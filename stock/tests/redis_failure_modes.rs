@@ -331,7 +331,7 @@ async fn fm20_whom_anybody_in_a_recovery_knows_of_is_waited_for_from_the_beginni
     let newcomer = Gateway::new(&shop.server, "c");
     let own = newcomer.pause(&shop.keys).await.expect("it is paused");
     assert_eq!(ids.as_ref(), Some(&own));
-    let waits = newcomer.ops.resume(&shop.keys, &own, true, 0, &["c".to_owned()]).await.unwrap();
+    let waits = newcomer.ops.resume(&shop.keys, &own, true, 0, &["c".to_owned()], &[]).await.unwrap();
     assert_eq!(waits, Resumed::Waiting(members.to_vec()));
 }
 
@@ -372,16 +372,16 @@ async fn fm20_a_second_loss_during_a_recovery_begins_it_again_for_all() {
     let members = ["a".to_owned(), "b".to_owned()];
     let first = shop.a.pause(&shop.keys).await.expect("it is paused");
     assert!(shop.a.reapply(&shop.keys, &first, &shop.a.log).await);
-    let waits = shop.a.ops.resume(&shop.keys, &first, true, 0, &members).await.unwrap();
+    let waits = shop.a.ops.resume(&shop.keys, &first, true, 0, &members, &[]).await.unwrap();
     assert_eq!(waits, Resumed::Waiting(vec!["b".to_owned()]));
     // What a has brought in is lost again, on the same server.
     shop.server.command(&["FLUSHALL"]);
     let second = shop.b.pause(&shop.keys).await.expect("it is paused");
     assert_ne!(second, first);
     assert!(shop.b.reapply(&shop.keys, &second, &shop.b.log).await);
-    assert_eq!(shop.a.ops.resume(&shop.keys, &first, true, 0, &members).await.unwrap(), Resumed::Over);
+    assert_eq!(shop.a.ops.resume(&shop.keys, &first, true, 0, &members, &[]).await.unwrap(), Resumed::Over);
     assert!(!shop.a.reapply(&shop.keys, &first, &shop.a.log).await);
-    let waits = shop.b.ops.resume(&shop.keys, &second, true, 0, &members).await.unwrap();
+    let waits = shop.b.ops.resume(&shop.keys, &second, true, 0, &members, &[]).await.unwrap();
     assert_eq!(waits, Resumed::Waiting(vec!["a".to_owned()]), "not without a's log");
     assert!(matches!(shop.a.recover(&shop.keys, &members).await, Resumed::Resumed { .. }));
     shop.goes_on().await;
@@ -889,7 +889,7 @@ async fn a_member_that_did_not_come_keeps_the_sale_paused_until_it_is_excused() 
     assert_eq!((worst.available, worst.live), (2, 1), "bob's unit would be sold again");
     let recovery = shop.a.pause(&shop.keys).await.expect("it is paused");
     assert!(matches!(
-        shop.a.ops.resume(&shop.keys, &recovery, true, 0, &[]).await.unwrap(),
+        shop.a.ops.resume(&shop.keys, &recovery, true, 0, &[], &[]).await.unwrap(),
         Resumed::Resumed { .. }
     ));
     assert_eq!(shop.available().await, 2);

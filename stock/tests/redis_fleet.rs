@@ -7,7 +7,7 @@ mod fleet;
 use fleet::Gateway;
 use std::collections::BTreeSet;
 use tidegate_stock::redis::Ops;
-use tidegate_stock::redis::ops::Fleet;
+use tidegate_stock::redis::ops::{Fleet, Forgot};
 use tidegate_stock::testing::redis::RedisServer;
 
 /// One process of a gateway.
@@ -22,7 +22,7 @@ impl Process {
     }
 
     async fn beats(&mut self, recorded: &[String]) -> Fleet {
-        let fleet = self.ops.heartbeat(self.number, "{}", recorded).await.unwrap();
+        let fleet = self.ops.heartbeat(self.number, "{}", recorded, &[]).await.unwrap();
         if !fleet.replaced {
             self.number = fleet.process;
         }
@@ -51,6 +51,41 @@ async fn a_newcomer_sells_once_every_living_member_has_its_join_in_its_log() {
     let joined = b.beats(&[]).await;
     assert!(joined.member);
     assert_eq!(joined.members.len(), 2);
+}
+
+#[tokio::test]
+async fn one_that_is_forgotten_is_no_member_and_joins_anew_when_it_comes_back() {
+    let server = RedisServer::start();
+    let (mut a, mut b) = (Process::of(&server, "a"), Process::of(&server, "b"));
+    a.beats(&[]).await;
+    b.beats(&[]).await;
+    a.beats(&["b".to_owned()]).await;
+    assert!(b.beats(&[]).await.member);
+    assert_eq!(a.ops.forget("b", false).await.unwrap(), Forgot::Alive);
+    assert_eq!(a.ops.forget("nobody", false).await.unwrap(), Forgot::Unknown);
+
+    // b is not seen for a long time.
+    server.command(&["ZADD", "tidegate:1:{fleet}:beats", "1", "b"]);
+    let Forgot::Since(since) = a.ops.forget("b", false).await.unwrap() else { panic!("b is gone") };
+    assert_eq!(a.ops.forget("b", false).await.unwrap(), Forgot::Since(since), "once");
+    let told = a.beats(&[]).await;
+    assert_eq!((told.members, told.forgotten), (vec!["a".to_owned()], vec![("b".to_owned(), since)]));
+    assert!(since <= told.now_ms);
+
+    // A Redis that forgot all is told by the logs.
+    server.command(&["FLUSHALL"]);
+    assert!(a.beats(&[]).await.forgotten.is_empty());
+    let known = [("b".to_owned(), since)];
+    let told = a.ops.heartbeat(a.number, "{}", &[], &known).await.unwrap();
+    assert_eq!(told.forgotten, known);
+
+    // It comes back: nobody calls it forgotten, and it waits to be recorded like any newcomer.
+    assert!(!b.beats(&[]).await.member);
+    let told = a.ops.heartbeat(a.number, "{}", &[], &known).await.unwrap();
+    assert_eq!((told.newcomers, told.forgotten), (vec!["b".to_owned()], vec![]));
+    a.beats(&["b".to_owned()]).await;
+    assert!(b.beats(&[]).await.member);
+    assert!(matches!(a.ops.forget("gone before Redis was emptied", true).await, Ok(Forgot::Since(_))));
 }
 
 #[tokio::test]

@@ -80,7 +80,9 @@ async fn every_operation_runs_with_these_rights() {
     let (server, options) = limited(MINIMAL_ACL);
     let (mut a, mut b) = (Gateway::with(options.clone(), "a"), Gateway::with(options.clone(), "b"));
     for gateway in [&a, &b] {
-        gateway.ops.heartbeat(0, "{}", &["newcomer".to_owned()]).await.unwrap();
+        let forgotten = [("gone".to_owned(), 1)];
+        gateway.ops.heartbeat(0, "{}", &["newcomer".to_owned()], &forgotten).await.unwrap();
+        gateway.ops.forget("nobody here", true).await.unwrap();
     }
     let keys = a.ops.keys(support::SALE);
     let sale_spec = spec(10);

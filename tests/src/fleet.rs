@@ -126,6 +126,16 @@ impl Fleet {
         }
     }
 
+    /// Waits until the first gateway says that the sale's recovery lacks nothing but this gateway's log.
+    pub async fn until_waits_for(&self, sale: &str, gateway: &str) {
+        let path = format!("/v1/sales/{sale}/recovery");
+        eventually(&format!("{sale} waits for {gateway} alone"), || async {
+            let reply = self.gateways[0].shop.inner.get(&path, &[]).await;
+            (reply.status == 200 && reply.json["missing"] == serde_json::json!([gateway])).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the audits of all gateways hold and tell the same, in words and numbers; panics when they do not
     /// come to agree.
     pub async fn audit(&self, sale: &str) -> crate::Reply {

@@ -1,9 +1,10 @@
 //! Redis loses its data: nobody makes a sale anew that has been sold in, however it is lost and whoever comes first.
 #![allow(clippy::unwrap_used)]
 
+use serde_json::json;
 use std::time::{Duration, Instant};
 use tidegate_stock::testing::redis::RedisServer;
-use tidegate_tests::{Fleet, FleetSettings, Sale, Server, Shop, eventually};
+use tidegate_tests::{Fleet, FleetSettings, Reply, Sale, Server, Shop, eventually};
 
 async fn wins_of(shop: &Shop, sale: &str, buyer: &str) -> usize {
     eventually("the tickets are told", || shop.tickets_of(sale, buyer)).await.len()
@@ -149,4 +150,72 @@ async fn many_sales_are_read_at_a_start_and_made_whole_after_a_loss_in_moments()
     }
     println!("{SALES} sales whole again after {:?}", began.elapsed());
     assert_eq!(fleet.audit("phone").await.number("held"), 1);
+}
+
+async fn forget(shop: &Shop, gateway: &str) -> Reply {
+    shop.inner.post(&format!("/v1/gateways/{gateway}/forget"), &[], &json!({})).await
+}
+
+#[tokio::test]
+async fn fm51_a_gateway_that_is_forgotten_holds_up_no_sale_ever_again() {
+    let redis = RedisServer::start();
+    let mut fleet = Fleet::start(&redis, 3).await;
+    fleet.open("phone", &Sale::of(10)).await;
+    fleet.open("radio", &Sale::of(10)).await;
+    let [a, b, c] = [fleet.shop(0), fleet.shop(1), fleet.shop(2)];
+    let lost = c.win("phone", "cid").await;
+    a.win("phone", "ann").await;
+    let gone = fleet.gateways[2].gateway_id();
+    forget(&a, &gone).await.expect_problem(400, "bad-request");
+    fleet.gateways[2].kill().await;
+    let gone_for_good = fleet.gateways.pop().unwrap();
+    eventually("its death is noticed", || async {
+        let list = a.inner.get("/v1/gateways", &[]).await.expect(200);
+        (list.json["away"] == json!([gone])).then_some(())
+    })
+    .await;
+
+    redis.command(&["FLUSHALL"]);
+    for sale in ["phone", "radio"] {
+        fleet.until_waits_for(sale, &gone).await;
+    }
+    // One word, for both sales, at either gateway.
+    forget(&b, &gone).await.expect(200);
+    for sale in ["phone", "radio"] {
+        fleet.until_open(sale).await;
+    }
+    assert_eq!(fleet.audit("phone").await.number("held"), 1, "what only the lost log held is given up");
+
+    // It is remembered: by the logs, when Redis loses all again, and over a restart.
+    fleet.gateways[1].kill().await;
+    fleet.gateways[1].restart().await;
+    redis.command(&["FLUSHALL"]);
+    eventually("both are whole again", || async {
+        for shop in [&a, &b] {
+            let reply = shop.inner.get("/v1/sales/phone/audit", &[]).await;
+            if reply.status != 200 || reply.number("held") != 1 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+
+    // The folder was not lost after all: its order is back, and so is the gateway.
+    fleet.gateways.push(gone_for_good);
+    fleet.gateways[2].restart().await;
+    fleet.until_open("phone").await;
+    for shop in fleet.shops() {
+        eventually("the order is back", || async {
+            (shop.ticket("cid", &lost).await.status == 200).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(fleet.audit("phone").await.number("held"), 2);
+    redis.command(&["FLUSHALL"]);
+    eventually("its log counts again", || async {
+        let reply = a.inner.get("/v1/sales/phone/audit", &[]).await;
+        (reply.status == 200 && reply.number("held") == 2).then_some(())
+    })
+    .await;
 }

@@ -4,9 +4,9 @@ use super::transport::{Call, segment};
 use super::worker::group_path;
 use super::{Client, ClientError};
 use crate::wire::{
-    Audit, AuditReport, Excess, Gateway, Gateways, Message, PutSale, ReceiveAnswer, Recovery, RedriveAnswer,
-    RedriveRequest, RedriveResult, ReleaseExcess, Restock, ResumeRequest, Sale, SaleList, TopicList,
-    TopicStats,
+    Audit, AuditReport, Excess, Forgotten, Gateway, Gateways, Message, PutSale, ReceiveAnswer, Recovery,
+    RedriveAnswer, RedriveRequest, RedriveResult, ReleaseExcess, Restock, ResumeRequest, Sale, SaleList,
+    TopicList, TopicStats,
 };
 use http::StatusCode;
 
@@ -119,8 +119,17 @@ impl Client {
 
     /// The gateways that live, as this one knows them; it is among them. Reads only.
     pub async fn gateways(&self) -> Result<Vec<Gateway>, ClientError> {
-        let list: Gateways = self.shared.call(Call::get("/v1/gateways".to_owned())).await?;
-        Ok(list.gateways)
+        Ok(self.fleet_list().await?.gateways)
+    }
+
+    /// As [`Client::gateways`], and who of the fleet is away. Reads only.
+    pub async fn fleet_list(&self) -> Result<Gateways, ClientError> {
+        self.shared.call(Call::get("/v1/gateways".to_owned())).await
+    }
+
+    /// Gives up the log of a gateway that is gone for good, for all sales. Cancel safety: repeat it.
+    pub async fn forget_gateway(&self, gateway: &str) -> Result<Forgotten, ClientError> {
+        self.shared.call(Call::post(format!("/v1/gateways/{}/forget", segment(gateway)))).await
     }
 
     /// True when the process answers. `Err` only when it cannot be reached.

@@ -7,6 +7,18 @@ use serde::{Deserialize, Serialize};
 pub struct Gateways {
     /// By id.
     pub gateways: Vec<Gateway>,
+    /// Ids of gateways that are away and whose logs the next recovery would wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<String>,
+}
+
+/// `POST /v1/gateways/{gateway}/forget`: no recovery waits for the gateway's log any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Its id.
+    pub gateway: String,
+    /// When it was forgotten, Unix ms by the clock of Redis.
+    pub since_ms: u64,
 }
 
 /// One gateway. What only the gateway itself can tell may be absent where another one lists it.

@@ -35,7 +35,7 @@ mod topic;
 
 pub use audit::{Audit, AuditReport, Identity};
 pub use body::{BodyError, decode_bytes, encode_bytes, json_or_bytes, parse_raw};
-pub use gateway::{Gateway, Gateways};
+pub use gateway::{Forgotten, Gateway, Gateways};
 pub use lease::{
     AckRequest, ExtendRequest, LeaseAnswer, LeaseResult, NackRequest, ReceiveAnswer, ReceiveRequest,
 };

@@ -7,13 +7,18 @@
 //! audit.rs    offline: rebuild the ledger from a log and check its identities
 //! log.rs      offline: dump or verify a log
 //! sale.rs     sales of a running gateway, over its admin API
+//! resume.rs   a paused sale goes on without a gateway's log
+//! gateway.rs  the gateways of a fleet
+//! admin.rs    how these reach a gateway
 //! failure.rs  why a command failed, in one line, with its exit code
 //! table.rs    columns for a terminal
 //! ```
 
+mod admin;
 mod audit;
 mod check;
 mod failure;
+mod gateway;
 mod log;
 mod resume;
 mod sale;
@@ -57,6 +62,8 @@ enum Command {
     Log(log::Args),
     /// Sales of a running gateway
     Sale(sale::Args),
+    /// The gateways that sell one stock in Redis
+    Gateway(gateway::Args),
 }
 
 /// Runs the command of the process's arguments.
@@ -69,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Sale(args) => sale::run(&args),
+        Command::Gateway(args) => gateway::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

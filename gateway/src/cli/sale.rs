@@ -1,26 +1,15 @@
 //! `tidegate sale`: the sales of a running gateway, over its admin API.
 
+use super::admin::Admin;
 use super::{Failure, audit, resume, table};
 use serde::Serialize;
-use std::path::PathBuf;
-use std::time::Duration;
+use tidegate_client::Client;
 use tidegate_client::wire::{ProblemType, PutSale, Sale, SaleState};
-use tidegate_client::{Client, ClientError, RetryPolicy};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The gateway's inner listener
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", global = true)]
-    inner: String,
-    /// Admin token, where the gateway asks for one
-    #[arg(long, global = true, conflicts_with = "token_file")]
-    token: Option<String>,
-    /// File with the admin token (an argument is seen by every user of this machine)
-    #[arg(long, value_name = "FILE", global = true)]
-    token_file: Option<PathBuf>,
-    /// Print JSON instead of a table
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    admin: Admin,
     #[command(subcommand)]
     command: Command,
 }
@@ -121,30 +110,7 @@ struct Create {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let client = client(args)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
-    runtime.block_on(call(args, &client))
-}
-
-fn client(args: &Args) -> Result<Client, Failure> {
-    let token = match (&args.token, &args.token_file) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Failure::Usage(format!("cannot read --token-file {}: {error}", path.display()))
-            })?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        (None, None) => None,
-    };
-    // Somebody waits at a terminal: two quick attempts, then say what is wrong.
-    let retry = RetryPolicy { attempts_max: 2, ..RetryPolicy::default() };
-    let mut builder = Client::builder(&args.inner).retry(retry).request_timeout(Duration::from_secs(30));
-    if let Some(token) = token {
-        builder = builder.token(token);
-    }
-    builder.build().map_err(|error| Failure::Usage(format!("--inner: {error}")))
+    args.admin.run(async |client| call(args, client).await)
 }
 
 async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
@@ -171,21 +137,21 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
             print_sale(args, &client.restock(sale, id, *quantity).await?)
         }
         Command::Resume { sale, without_gateway, yes } => {
-            resume::run(client, sale, without_gateway.as_deref(), *yes, args.json).await
+            resume::run(client, sale, without_gateway.as_deref(), *yes, args.admin.json).await
         }
         Command::Audit { sale: Some(sale) } => {
             let audit = client.audit_sale(sale).await.map_err(|error| match error.problem_type() {
                 Some(ProblemType::SaleNotFound) => no_sale(args, sale),
                 _ => error.into(),
             })?;
-            audit::print(std::slice::from_ref(&audit), args.json)
+            audit::print(std::slice::from_ref(&audit), args.admin.json)
         }
-        Command::Audit { sale: None } => audit::print(&client.audit().await?.sales, args.json),
+        Command::Audit { sale: None } => audit::print(&client.audit().await?.sales, args.admin.json),
     }
 }
 
 fn no_sale(args: &Args, sale: &str) -> Failure {
-    Failure::No(format!("no sale \"{sale}\" at {}", args.inner))
+    Failure::No(format!("no sale \"{sale}\" at {}", args.admin.inner))
 }
 
 impl Create {
@@ -213,7 +179,7 @@ fn print_sale(args: &Args, sale: &Sale<'_>) -> Result<(), Failure> {
 }
 
 fn print_sales(args: &Args, sales: &[Sale<'_>], json: &impl Serialize) -> Result<(), Failure> {
-    if args.json {
+    if args.admin.json {
         return super::print_json(json);
     }
     let head = ["sale", "item", "state", "initial", "restocked", "available", "held", "sold", "returned"];
@@ -237,19 +203,5 @@ fn state(state: SaleState) -> &'static str {
         SaleState::SoldOut => "sold_out",
         SaleState::Closed => "closed",
         SaleState::Paused => "paused",
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Unavailable { .. } | ClientError::Timeout { .. } => Self::Start(error.to_string()),
-            ClientError::Problem { .. }
-            | ClientError::Status { .. }
-            | ClientError::Decode { .. }
-            | ClientError::TooLarge { .. }
-            | ClientError::Request { .. }
-            | _ => Self::No(error.to_string()),
-        }
     }
 }

@@ -79,6 +79,11 @@ enum LedgerRecord<'a> {
         gateway: Cow<'a, str>,
         at_ms: u64,
     },
+    /// An operator has given a gateway's log up.
+    Forgotten {
+        gateway: Cow<'a, str>,
+        at_ms: u64,
+    },
     Restock {
         sale: Cow<'a, str>,
         restock_id: Cow<'a, str>,
@@ -154,11 +159,21 @@ impl Journal {
         })
     }
 
-    /// Writes down that a gateway may sell from the same stock: its log is needed to rebuild the ledger.
-    pub fn append_member(&self, gateway: &str, at_ms: u64) -> Result<Lsn, JournalError> {
+    /// Writes down that a gateway may sell from the same stock, so its log is needed to rebuild the ledger; or that it is
+    /// not needed any more. `at_ms`: by the clock of Redis.
+    pub fn append_member(
+        &self,
+        gateway: &str,
+        membership: Membership,
+        at_ms: u64,
+    ) -> Result<Lsn, JournalError> {
         BODY.with_borrow_mut(|body| {
             body.clear();
-            let record = LedgerRecord::Member { gateway: Cow::Borrowed(gateway), at_ms };
+            let name = Cow::Borrowed(gateway);
+            let record = match membership {
+                Membership::Joined => LedgerRecord::Member { gateway: name, at_ms },
+                Membership::Forgotten => LedgerRecord::Forgotten { gateway: name, at_ms },
+            };
             self.append_ledger(gateway, &record, body)
         })
     }
@@ -355,11 +370,27 @@ pub fn claim_of(message: &Message) -> u32 {
     found.and_then(|(_, claim)| claim.parse().ok()).unwrap_or_default()
 }
 
+/// Whether a gateway belongs to a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// It does.
+    Joined,
+    /// An operator has given its log up.
+    Forgotten,
+}
+
 /// What only a log of a shared ledger tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SharedRecord {
-    /// A gateway that may sell from the same stock.
-    Member(String),
+    /// Whether a gateway's log is needed to rebuild the ledger.
+    Member {
+        /// Its id.
+        gateway: String,
+        /// Whether.
+        membership: Membership,
+        /// Since when, by the clock of Redis.
+        at_ms: u64,
+    },
     /// Which of a sale's records this is.
     Sale(SaleRecorded),
 }
@@ -370,7 +401,14 @@ pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
         return None;
     }
     match serde_json::from_slice(&message.body).ok()? {
-        LedgerRecord::Member { gateway, .. } => Some(SharedRecord::Member(gateway.into_owned())),
+        LedgerRecord::Member { gateway, at_ms } => {
+            let (gateway, membership) = (gateway.into_owned(), Membership::Joined);
+            Some(SharedRecord::Member { gateway, membership, at_ms })
+        }
+        LedgerRecord::Forgotten { gateway, at_ms } => {
+            let (gateway, membership) = (gateway.into_owned(), Membership::Forgotten);
+            Some(SharedRecord::Member { gateway, membership, at_ms })
+        }
         LedgerRecord::Sale { version, born_ms, generation, .. } => {
             Some(SharedRecord::Sale(SaleRecorded { version: version.max(1), born_ms, generation }))
         }
@@ -439,7 +477,7 @@ pub(crate) fn decode<R>(
                     at_ms,
                 })))
             }
-            LedgerRecord::Member { .. } => None,
+            LedgerRecord::Member { .. } | LedgerRecord::Forgotten { .. } => None,
         }),
         _ => Ok(None),
     }

@@ -49,8 +49,8 @@ impl SaleKeys {
 /// Keys of the fleet, in one hash slot.
 #[derive(Debug, Clone)]
 pub struct FleetKeys {
-    /// gateways, beats, members, joins, processes.
-    pub(super) heartbeat: [String; 5],
+    /// gateways, beats, members, joins, processes, forgotten.
+    pub(super) heartbeat: [String; 6],
     /// Names of all sales.
     pub(super) sales: String,
 }
@@ -59,7 +59,7 @@ impl FleetKeys {
     /// Under a prefix.
     pub fn new(prefix: &str) -> Self {
         let name = |what: &str| format!("{prefix}{SCHEMA}:{{fleet}}:{what}");
-        let heartbeat = ["gateways", "beats", "members", "joins", "processes"].map(name);
+        let heartbeat = ["gateways", "beats", "members", "joins", "processes", "forgotten"].map(name);
         Self { heartbeat, sales: name("sales") }
     }
 

@@ -256,7 +256,7 @@ impl Gateway {
     pub async fn recover(&self, keys: &SaleKeys, members: &[String]) -> Resumed {
         let recovery = self.pause(keys).await.expect("it is paused");
         assert!(self.reapply(keys, &recovery, &self.log).await);
-        self.ops.resume(keys, &recovery, true, 0, members).await.unwrap()
+        self.ops.resume(keys, &recovery, true, 0, members, &[]).await.unwrap()
     }
 
     /// Pauses the sale unless it is whole, as far as this gateway's log tells.

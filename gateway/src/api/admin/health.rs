@@ -51,7 +51,7 @@ pub(in crate::api) fn gateways(core: &Core) -> Answer {
         live_tickets: Some(app.stock.live_tickets()),
         connections: Some(app.connections.all() as u64),
     };
-    let mut gateways = vec![this];
+    let (mut gateways, mut away) = (vec![this], Vec::new());
     if let Some(shared) = shared
         && let Some(fleet) = shared.fleet()
     {
@@ -75,6 +75,8 @@ pub(in crate::api) fn gateways(core: &Core) -> Answer {
                 connections: None,
             })
         }));
+        away = shared.members();
+        away.retain(|member| gateways.iter().all(|living| living.gateway != *member));
     }
-    answer::json(StatusCode::OK, &wire::Gateways { gateways })
+    answer::json(StatusCode::OK, &wire::Gateways { gateways, away })
 }

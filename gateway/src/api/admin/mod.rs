@@ -25,7 +25,7 @@ pub(super) use dashboard::dashboard;
 pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;
 pub(super) use health::{gateways, healthz, readyz};
-pub(super) use recovery::{excess, recovery, release_excess, resume};
+pub(super) use recovery::{excess, forget, recovery, release_excess, resume};
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
 
 pub(crate) use audit::audit_object;

@@ -8,6 +8,7 @@ use crate::state::Core;
 use http::StatusCode;
 use std::rc::Rc;
 use tidegate_client::wire;
+use tidegate_stock::redis::ops::Forgot;
 use tidegate_stock::{TicketId, TicketStatus, Transition};
 
 /// Tickets of one list or one call.
@@ -45,6 +46,21 @@ pub(in crate::api) async fn resume(core: &Core, sale: &str, body: &[u8]) -> Resu
     }
     shared(core)?.excuse(sale, &asked.without_gateway).await?;
     recovery(core, sale).await
+}
+
+/// `POST /v1/gateways/{gateway}/forget`
+pub(in crate::api) async fn forget(core: &Core, gateway: &str) -> Result<Answer, Refusal> {
+    match shared(core)?.forget(gateway).await? {
+        Forgot::Since(since_ms) => {
+            let gateway = gateway.to_owned();
+            Ok(answer::json(StatusCode::OK, &wire::Forgotten { gateway, since_ms }))
+        }
+        Forgot::Alive => {
+            let why = "this gateway lives: stop it first, or leave it; one that is alive cannot be forgotten";
+            Err(Refusal::BadRequest(why.into()))
+        }
+        Forgot::Unknown => Err(Refusal::BadRequest("no gateway of this fleet has this id".into())),
+    }
 }
 
 /// `GET /v1/sales/{sale}/excess`

@@ -8,7 +8,7 @@ use super::batcher::{Batcher, Move, Outcome};
 use super::owed::Owed;
 use super::shared::{SaleShared, Shared};
 use crate::ledger::{LedgerError, SaleFailure};
-use crate::pipeline::CoreDurable;
+use crate::pipeline::{CoreDurable, Membership};
 use crate::state::{App, DURABLE_WAIT_MAX};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{
-    ByKey, Delivers, Moved, Recovery, ReserveCall, Reserved, Restocked, SaleMeta, Told, TransitionCall,
+    ByKey, Delivers, Forgot, Moved, Recovery, ReserveCall, Reserved, Restocked, SaleMeta, Told,
+    TransitionCall,
 };
 use tidegate_stock::redis::{CallError, Link, OpError, Ops};
 use tidegate_stock::{
@@ -27,7 +28,7 @@ use tidegate_stock::{
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Above the call's own timeout: what a request may wait for the call before its own.
 const QUEUE_MARGIN: Duration = Duration::from_millis(50);
@@ -433,11 +434,15 @@ impl CoreLedger {
         Err(LedgerError::Paused)
     }
 
-    /// All sales as Redis holds them now.
+    /// All sales as Redis holds them now; a paused one that no log has brought in yet, as it was seen last.
     pub async fn sales(&self) -> Result<Vec<SaleView>, LedgerError> {
         let mut views = Vec::new();
         for sale in self.shared.sales() {
-            views.extend(self.sale_view(&sale.keys.sale).await?);
+            let name = &sale.keys.sale;
+            views.extend(match self.sale_view(name).await {
+                Err(LedgerError::Paused) => sale.meta().and_then(|meta| meta.view(name)),
+                view => view?,
+            });
         }
         Ok(views)
     }
@@ -549,6 +554,47 @@ impl CoreLedger {
             }
             None => Err(SaleError::Invalid("the sale is not paused".to_owned()).into()),
         }
+    }
+
+    /// Writes down who has come and who is forgotten; known here once it is durable.
+    pub(super) async fn record_roll(&self, words: Vec<(String, Membership, u64)>) -> Result<(), LedgerError> {
+        let mut last = None;
+        for (gateway, membership, at_ms) in &words {
+            last = Some(self.shared.journal.append_member(gateway, *membership, *at_ms)?);
+        }
+        let Some(lsn) = last else { return Ok(()) };
+        self.shared.appended(lsn);
+        let unknown = LedgerError::Unknown { ticket: None };
+        let durable = timeout(DURABLE_WAIT_MAX, self.durable.wait(lsn)).await;
+        durable.ok().and_then(Result::ok).ok_or(unknown)?;
+        for (gateway, membership, at_ms) in words {
+            match membership {
+                Membership::Joined => info!(gateway, "a gateway of the fleet is recorded"),
+                Membership::Forgotten => {
+                    warn!(gateway, "a gateway is forgotten: no recovery waits for its log");
+                }
+            }
+            self.shared.roll.lock().note(gateway, membership, at_ms);
+        }
+        Ok(())
+    }
+
+    /// An operator gives up the log of a gateway that is gone for good, for all sales and for ever. Answers when this
+    /// gateway's log holds it; the others hear of it with their next heartbeats.
+    pub async fn forget(&self, gateway: &str) -> Result<Forgot, LedgerError> {
+        self.ready()?;
+        let known = self.shared.roll.lock().is_member(gateway);
+        let forgot = self.ops.forget(gateway, known).await.map_err(|error| match error {
+            OpError::Call(CallError::Unavailable(_)) => LedgerError::Unavailable("Redis is not reachable"),
+            OpError::Call(CallError::Refused(_)) => LedgerError::Unavailable("Redis refuses the call"),
+            _ => LedgerError::Unknown { ticket: None },
+        })?;
+        if let Forgot::Since(at_ms) = forgot
+            && known
+        {
+            self.record_roll(vec![(gateway.to_owned(), Membership::Forgotten, at_ms)]).await?;
+        }
+        Ok(forgot)
     }
 
     /// Units sold beyond the stock; with any, live tickets, those due last first. `None`: no such sale.

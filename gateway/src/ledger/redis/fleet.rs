@@ -4,13 +4,12 @@
 use super::core::CoreLedger;
 use crate::state::Core;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::Fleet;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 /// Heartbeats in the time after which a gateway counts as dead.
 const BEATS: u32 = 10;
@@ -74,7 +73,8 @@ async fn beat(
         started_at_ms: core.app.started_at_ms,
     };
     let tells = serde_json::to_string(&tells).map_err(|error| error.to_string())?;
-    let told = ledger.ops.heartbeat(*process, &tells, recorded).await;
+    let forgotten: Vec<(String, u64)> = shared.roll.lock().forgotten().collect();
+    let told = ledger.ops.heartbeat(*process, &tells, recorded, &forgotten).await;
     let mut fleet = told.map_err(|error| error.to_string())?;
     if fleet.replaced {
         shared.replace();
@@ -88,7 +88,7 @@ async fn beat(
     *process = fleet.process;
     recorded.clear();
     shared.reachable.store(true, Ordering::Relaxed);
-    let written = record_members(core, ledger, &fleet).await;
+    let written = record_members(ledger, &fleet).await;
     let joined = fleet.member && !shared.is_member();
     match &written {
         Ok(()) => recorded.extend(fleet.newcomers.iter().cloned()),
@@ -102,27 +102,9 @@ async fn beat(
     written
 }
 
-/// Members and newcomers that this gateway's log does not hold yet: in the log before anything is sold together with them.
-async fn record_members(core: &Core, ledger: &Rc<CoreLedger>, fleet: &Fleet) -> Result<(), String> {
-    let shared = &ledger.shared;
-    let known = shared.recorded_members.lock().clone();
-    let mut new: BTreeSet<&String> =
-        fleet.newcomers.iter().filter(|gateway| !known.contains(*gateway)).collect();
-    if fleet.member {
-        new.extend(fleet.members.iter().filter(|gateway| !known.contains(*gateway)));
-    }
-    let (mut last, mut appended_now) = (None, Vec::new());
-    for gateway in new {
-        let appended = shared.journal.append_member(gateway, core.app.clock.now_ms());
-        last = Some(appended.map_err(|error| error.to_string())?);
-        appended_now.push(gateway.clone());
-    }
-    let Some(lsn) = last else { return Ok(()) };
-    shared.appended(lsn);
-    ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
-    for gateway in appended_now {
-        info!(gateway, "a gateway of the fleet is recorded");
-        shared.recorded_members.lock().insert(gateway);
-    }
-    Ok(())
+/// Who has come and who is forgotten, as far as this gateway's log does not hold it yet: in the log before anything is sold
+/// together with them.
+async fn record_members(ledger: &Rc<CoreLedger>, fleet: &Fleet) -> Result<(), String> {
+    let missing = ledger.shared.roll.lock().missing(fleet);
+    ledger.record_roll(missing).await.map_err(|error| error.to_string())
 }

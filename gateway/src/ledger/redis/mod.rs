@@ -5,6 +5,7 @@
 //! core.rs       one thread's way to Redis: questions and answers
 //! batcher.rs    what comes while a call is under way goes out together in the next one
 //! owed.rs       records appended for a note: cleared once they are durable
+//! roll.rs       whose logs make up the ledger
 //! start.rs      what this gateway's own log tells at start; the gateway's id
 //!
 //! On the settle thread, which alone decides whether a sale may sell:
@@ -22,6 +23,7 @@ mod follow;
 mod owed;
 mod passes;
 mod recover;
+mod roll;
 mod shared;
 mod start;
 mod sweep;

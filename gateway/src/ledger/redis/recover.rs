@@ -7,7 +7,6 @@
 use super::core::CoreLedger;
 use super::passes::{Passes, Piece};
 use super::shared::SaleShared;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,8 +62,8 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     // As it is now: two gateways that name the same server by what they heard of it at different times would never agree.
     let lineage = ledger.ops.lineage_fresh(&sale.keys).await?;
     ledger.ops.name_sale(&sale.keys).await?;
-    let (recorded, members) = (sale.recorded(), members(ledger));
-    let paused = ledger.ops.pause(&sale.keys, &lineage, recorded, &members).await?;
+    let recorded = sale.recorded();
+    let paused = ledger.ops.pause(&sale.keys, &lineage, recorded, &ledger.shared.members()).await?;
     let Some(recovery) = paused else { return Ok(()) };
     while !sale.is_quiet() {
         tokio::time::sleep(LOOK).await;
@@ -76,7 +75,14 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     // A recovery that takes its normal course is no news.
     let mut warn_at = Instant::now() + PATIENCE;
     loop {
-        match ledger.ops.resume(&sale.keys, &recovery, true, seen, &members).await? {
+        // Anew each time: an operator may forget a gateway that is waited for.
+        let forgotten: Vec<String> =
+            ledger.shared.roll.lock().forgotten().map(|(gateway, _)| gateway).collect();
+        match ledger
+            .ops
+            .resume(&sale.keys, &recovery, true, seen, &ledger.shared.members(), &forgotten)
+            .await?
+        {
             Resumed::Resumed { generation } => {
                 info!(sale = %sale.keys.sale, generation, "the ledger is whole again");
                 return Ok(());
@@ -92,7 +98,7 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
                     warn!(
                         sale = %sale.keys.sale, missing = missing.join(", "),
                         "the sale stays paused until these gateways have brought in their logs; if one cannot come \
-                         back: tidegate sale resume SALE --without-gateway ID"
+                         back: tidegate sale resume SALE --without-gateway ID, or for all sales: tidegate gateway forget ID"
                     );
                 }
             }
@@ -102,15 +108,6 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Every gateway whose log may hold something of a sale, as far as it is known here.
-fn members(ledger: &CoreLedger) -> Vec<String> {
-    let mut members: BTreeSet<String> = ledger.shared.recorded_members.lock().clone();
-    if let Some(fleet) = ledger.shared.fleet() {
-        members.extend(fleet.members.iter().cloned());
-    }
-    members.into_iter().collect()
 }
 
 /// Brings in every record of the sale that this gateway's log holds.

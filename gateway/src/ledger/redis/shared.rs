@@ -1,6 +1,7 @@
 //! What all threads of this gateway know of the shared ledger.
 
 use super::passes::Passes;
+use super::roll::Roll;
 use crate::admission::SaleGate;
 use crate::pipeline::Journal;
 use arc_swap::ArcSwapOption;
@@ -29,8 +30,8 @@ pub struct Shared {
     tickets: [Mutex<HashMap<TicketId, Arc<SaleShared>, RandomState>>; SHARDS],
     /// Who else is there, as of the last heartbeat.
     pub(super) fleet: ArcSwapOption<Fleet>,
-    /// Members that this gateway's log knows.
-    pub(super) recorded_members: Mutex<BTreeSet<String>>,
+    /// Whose logs make up the ledger, as this gateway's own log tells.
+    pub(super) roll: Mutex<Roll>,
     /// All sales were looked at once: an unknown name is then unknown.
     pub(super) followed: AtomicBool,
     /// Redis answered lately.
@@ -104,7 +105,7 @@ impl Shared {
             sales: RwLock::default(),
             tickets: std::array::from_fn(|_| Mutex::default()),
             fleet: ArcSwapOption::empty(),
-            recorded_members: Mutex::default(),
+            roll: Mutex::default(),
             followed: AtomicBool::new(false),
             reachable: AtomicBool::new(false),
             replaced: Arc::default(),
@@ -174,6 +175,15 @@ impl Shared {
 
     pub(super) fn is_replaced(&self) -> bool {
         self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Every gateway whose log may hold something of a sale, as far as it is known here; in order.
+    pub fn members(&self) -> Vec<String> {
+        let mut members: BTreeSet<String> = self.roll.lock().members().cloned().collect();
+        if let Some(fleet) = &*self.fleet.load() {
+            members.extend(fleet.members.iter().cloned());
+        }
+        members.into_iter().collect()
     }
 
     /// Why this gateway cannot sell, or nothing.

@@ -50,8 +50,8 @@ pub fn start(
         }
         records += 1;
         let told = decode_shared(&message);
-        if let Some(SharedRecord::Member(gateway)) = told {
-            shared.recorded_members.lock().insert(gateway);
+        if let Some(SharedRecord::Member { gateway, membership, at_ms }) = told {
+            shared.roll.lock().note(gateway, membership, at_ms);
             continue;
         }
         decode(&message, |record| {
@@ -60,7 +60,7 @@ pub fn start(
             }
         })?;
     }
-    let members = shared.recorded_members.lock().len();
+    let members = shared.roll.lock().members().count();
     info!(gateway = id, records, members, sales = shared.sales().len(), "this gateway's log is read");
     Ok(shared)
 }

@@ -68,9 +68,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all \
     +info +ping +select +subscribe +evalsha +eval +wait +asking +cluster|slots \
     +time +publish +del \
-    +hget +hmget +hset +hsetnx +hdel +hexists +hincrby +hkeys +hlen +hscan +hvals \
+    +hget +hmget +hset +hsetnx +hdel +hexists +hgetall +hincrby +hkeys +hlen +hscan +hvals \
     +llen +lrange +rpush \
-    +sadd +scard +sdiff +sismember +smembers \
+    +sadd +scard +sdiff +sismember +smembers +srem \
     +zadd +zrange +zrangebyscore +zrem +zrevrange +zscan +zscore";
 
 /// Redirects and repeats of one call, at most.

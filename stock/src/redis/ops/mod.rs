@@ -21,7 +21,7 @@ mod sweep;
 mod transition;
 
 pub use batch::{Batch, BatchReply, ReserveCall, Reserved};
-pub use fleet::{Fleet, Seen};
+pub use fleet::{Fleet, Forgot, Seen};
 pub use news::News;
 pub use read::{ByKey, Delivers, Told};
 pub use recover::{Excused, Reapply, Recovery, RecoveryId, Resumed};

@@ -172,7 +172,7 @@ impl Ops {
     }
 
     /// Ends the recovery if all members have re-applied; `done`: this gateway has; `generation`: the newest that it has
-    /// seen, which Redis may have forgotten.
+    /// seen, which Redis may have forgotten. `members` are waited for, `forgotten` are not.
     pub async fn resume(
         &self,
         keys: &SaleKeys,
@@ -180,9 +180,10 @@ impl Ops {
         done: bool,
         generation: u64,
         members: &[String],
+        forgotten: &[String],
     ) -> Result<Resumed, OpError> {
         let done: &[u8] = if done { b"1" } else { b"0" };
-        let generation = generation.to_string();
+        let (generation, count) = (generation.to_string(), forgotten.len().to_string());
         let mut args: Vec<&[u8]> = vec![
             self.channel.as_bytes(),
             keys.sale.as_bytes(),
@@ -191,7 +192,9 @@ impl Ops {
             self.gateway.as_bytes(),
             done,
             generation.as_bytes(),
+            count.as_bytes(),
         ];
+        args.extend(forgotten.iter().map(String::as_bytes));
         args.extend(members.iter().map(String::as_bytes));
         let value = self.run_replicated(&RESUME, Some(&recovery.lineage), &keys.first(10), &args).await?;
         let mut list = Reply::new("resume", &value).list()?;
