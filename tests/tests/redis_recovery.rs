@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use tidegate_stock::testing::redis::{Cluster, RedisServer, Sentinels};
-use tidegate_tests::{Crowd, Fleet, FleetSettings, Sale, Told, eventually};
+use tidegate_tests::{Crowd, Fleet, FleetSettings, Sale, Told, eventually, run_to_its_end};
 
 /// Redis forgets what it forgets while a crowd buys at both gateways; nothing that was told is lost, nothing is doubled.
 async fn a_crowd_outlives(fleet: &Fleet, sale: &str, rounds: u64, mut trouble: impl FnMut(u64)) {
@@ -99,6 +99,50 @@ async fn a_member_that_does_not_come_keeps_the_sale_paused_until_it_comes() {
     a.insist("phone", "eve", "k").await;
     let audit = fleet.audit("phone").await;
     assert_eq!((audit.number("held"), audit.number("available")), (3, 7));
+}
+
+#[tokio::test]
+async fn fm51_a_gateway_lost_together_with_redis_is_given_up_by_an_operator_who_hears_the_worst_case() {
+    let mut redis = RedisServer::start();
+    let mut fleet = Fleet::start(&redis, 2).await;
+    let [a, b] = [fleet.shop(0), fleet.shop(1)];
+    fleet.open("phone", &Sale::of(10)).await;
+    let (anns, bobs) = (a.win("phone", "ann").await, b.win("phone", "bob").await);
+    let [lost, kept] = [fleet.gateways[0].gateway_id(), fleet.gateways[1].gateway_id()];
+    fleet.gateways[0].kill().await;
+    std::fs::remove_dir_all(fleet.gateways[0].settings.data_dir()).unwrap();
+    redis.restart_empty();
+    eventually("the missing gateway is named", || async {
+        fleet.gateways[1].stderr().contains("stays paused").then_some(())
+    })
+    .await;
+    let inner = fleet.gateways[1].settings.inner_url();
+    let resume = |further: &[&str]| {
+        let command = [&["sale", "resume", "phone", "--inner", &inner], further].concat();
+        run_to_its_end(&command)
+    };
+    let told = resume(&[]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stdout.contains(&lost) && told.stdout.contains("paused"), "{}", told.stdout);
+    // Nobody is at the terminal to say yes, or it is said of the wrong one: nothing is given up.
+    let unsaid = resume(&["--without-gateway", &lost]);
+    assert!(unsaid.code != Some(0) && unsaid.stderr.contains("--yes"), "{unsaid:?}");
+    let wrong = resume(&["--without-gateway", &kept, "--yes"]);
+    assert!(wrong.code != Some(0) && wrong.stderr.contains(&lost), "{wrong:?}");
+    b.order("phone", "eve", "k").await.expect_problem(503, "sale-paused");
+    let done = resume(&["--without-gateway", &lost, "--yes"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for part in ["Worst case", "9 units left, 1 held and 0 sold", &lost] {
+        assert!(done.stderr.contains(part), "`{part}` is not in: {}", done.stderr);
+    }
+    assert_eq!(b.insist("phone", "bob", "k").await, bobs);
+    b.ticket("ann", &anns).await.expect_problem(404, "ticket-not-found");
+    // With an empty folder it is a new gateway, and what was lost with it may be bought again.
+    fleet.gateways[0].restart().await;
+    assert_ne!(fleet.gateways[0].gateway_id(), lost);
+    assert_ne!(a.insist("phone", "ann", "k").await, anns);
+    let audit = fleet.audit("phone").await;
+    assert_eq!((audit.number("held"), audit.number("available")), (2, 8));
 }
 
 fn sentinel_settings(sentinels: &Sentinels) -> FleetSettings {

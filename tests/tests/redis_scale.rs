@@ -51,6 +51,9 @@ async fn sleepers(redis: &RedisServer) -> Fleet {
         gateway.stop().await;
         gateway.settings = std::mem::take(&mut gateway.settings)
             .value("ledger.redis.dead_after_ms", patient)
+            // The audit at the end counts all tickets in one call.
+            .set("ledger.redis.call_timeout_ms", 2_000)
+            .set("ledger.redis.claim_after_ms", 6_000)
             .set("data.segment_bytes", SEGMENT_BYTES);
         gateway.restart().await;
     }
