@@ -217,6 +217,14 @@ impl Progress {
         if at_ms <= now_ms { GivenBack::Ready } else { GivenBack::Waiting { at_ms } }
     }
 
+    /// Takes a lease back as if it had not been: this attempt does not count. Delivered again at `at_ms`.
+    pub(crate) fn put_back(&mut self, offset: u64, at_ms: u64, now_ms: u64) -> GivenBack {
+        if let Some(track) = self.tracked.get_mut(&offset) {
+            track.attempt = track.attempt.saturating_sub(1);
+        }
+        self.give_back(offset, at_ms, now_ms, u32::MAX)
+    }
+
     /// Its deadline is over: reports it, unless nothing is owed for it. True when it is reported.
     pub(crate) fn drop_late(&mut self, offset: u64) -> bool {
         if self.is_done(offset) {

@@ -1,4 +1,4 @@
-//! Giving leases back: ack, discard, nack, extend. Each takes the group's lock once for all receipts.
+//! Giving leases back: ack, discard, nack, put back, extend. Each takes the group's lock once for all receipts.
 
 use super::broker::Broker;
 use super::{Receipt, ReceiptError};
@@ -41,14 +41,38 @@ impl Broker {
         receipts: &[Receipt],
         delay_ms: Option<u64>,
     ) -> Results<()> {
+        self.give_back(topic, group, receipts, |state, lease, track, now_ms| {
+            let at_ms = self.retry_at_ms(state, track, now_ms, delay_ms);
+            let attempts_max = self.attempts_max(state);
+            state.queues[lease.queue as usize].give_back(lease.offset, at_ms, now_ms, attempts_max)
+        })
+    }
+
+    pub(super) fn put_back(
+        &self,
+        topic: &str,
+        group: &str,
+        receipts: &[Receipt],
+        delay_ms: u64,
+    ) -> Results<()> {
+        self.give_back(topic, group, receipts, |state, lease, track, now_ms| {
+            let at_ms = self.retry_at_ms(state, track, now_ms, Some(delay_ms));
+            state.queues[lease.queue as usize].put_back(lease.offset, at_ms, now_ms)
+        })
+    }
+
+    fn give_back(
+        &self,
+        topic: &str,
+        group: &str,
+        receipts: &[Receipt],
+        each: impl Fn(&mut GroupState, &LeaseId, &Track, u64) -> GivenBack,
+    ) -> Results<()> {
         let (mut next_ms, mut ready, mut dead) = (u64::MAX, 0, false);
         let (results, mut wakers) =
             self.with_leases(topic, group, receipts, |group, state, now_ms, receipt| {
                 let (lease, track) = self.live(group, state, receipt, now_ms)?;
-                let at_ms = self.retry_at_ms(state, &track, now_ms, delay_ms);
-                let attempts_max = self.attempts_max(state);
-                match state.queues[lease.queue as usize].give_back(lease.offset, at_ms, now_ms, attempts_max)
-                {
+                match each(state, &lease, &track, now_ms) {
                     GivenBack::Waiting { at_ms } => next_ms = next_ms.min(at_ms),
                     GivenBack::Ready => ready += 1,
                     GivenBack::Dead => dead = true,

@@ -9,7 +9,7 @@
 //! transaction  half messages: begin, decide, check
 //! dispatch   durable log → index, timers, waiting receivers
 //! receive    leases
-//! lease      ack, discard, nack, extend
+//! lease      ack, discard, nack, put back, extend
 //! report     reports to the owner, dead letters
 //! tick       one step of the timers
 //! admin      groups: create, change, reset
@@ -225,6 +225,18 @@ impl Queue {
         delay_ms: Option<u64>,
     ) -> Vec<Result<(), ReceiptError>> {
         self.broker.nack(topic, group, receipts, delay_ms)
+    }
+    /// Puts messages back that the owner has leased and that nobody has seen: redelivered after `delay_ms`, and the
+    /// attempt does not count, however often that is done. Their deadlines hold. A receipt whose lease is over has
+    /// cost its attempt, and is answered [`ReceiptError::Expired`].
+    pub fn put_back(
+        &self,
+        topic: &str,
+        group: &str,
+        receipts: &[Receipt],
+        delay_ms: u64,
+    ) -> Vec<Result<(), ReceiptError>> {
+        self.broker.put_back(topic, group, receipts, delay_ms)
     }
     /// Prolongs leases from now; answers new receipts, the old ones are void.
     pub fn extend(
