@@ -1,14 +1,13 @@
 -- buyer.lua: the tickets of a buyer, oldest first, or the one of an idempotency key. Writes nothing.
 --
 -- keys   s t b o
--- args   buyer, most tickets, key hash or '', body hash
--- reply  0 no such sale · 2 paused: nothing is told of a sale that lacks what a log holds · with a key: 1 unknown key, 5 other body, {6, pending, ticket, packed} · without: {{pending, ticket,
+-- args   generation or '', buyer, most tickets, key hash or '', body hash
+-- reply  a status as in batch.lua · with a key: 1 unknown key, 5 other body, {6, pending, ticket, packed} · without: {{pending, ticket,
 --        packed} …}, the newest of them when there are more
-local m = redis.call('HGET', S, 'paused')
-if not m then return 0 end
-if m ~= '' then return 2 end
-local b = redis.call('HGET', B, ARGV[1])
-local key = ARGV[3]
+local why = refused(ARGV[1])
+if why then return why end
+local b = redis.call('HGET', B, ARGV[2])
+local key = ARGV[4]
 if not b then return key ~= '' and 1 or {} end
 local from = string.find(b, ';', 1, true) + 1
 local function told(e)
@@ -19,12 +18,12 @@ end
 if key ~= '' then
   for e = #b - 57, from, -58 do
     if string.sub(b, e + 26, e + 41) == key then
-      if string.sub(b, e + 42, e + 57) ~= ARGV[4] then return 5 end
+      if string.sub(b, e + 42, e + 57) ~= ARGV[5] then return 5 end
       return { 6, told(e) }
     end
   end
   return 1
 end
 local answers = {}
-for e = math.max(from, #b + 1 - 58 * tonumber(ARGV[2])), #b, 58 do answers[#answers + 1] = { told(e) } end
+for e = math.max(from, #b + 1 - 58 * tonumber(ARGV[3])), #b, 58 do answers[#answers + 1] = { told(e) } end
 return answers

@@ -62,12 +62,12 @@ local function money_pending(id, nth)
   return redis.call('ZSCORE', O, 'm' .. id .. ':' .. nth .. ':0') and 1 or 0
 end
 
--- Why the sale takes no orders and no transitions, or nothing.
+-- Why the sale takes no orders and no transitions, and tells nothing, or nothing. Whoever names no generation takes any.
 local function refused(gen)
   local m = redis.call('HMGET', S, 'gen', 'paused')
   if not m[1] then return 'nosale' end
   if m[2] ~= '' then return 'paused' end
-  if m[1] ~= gen then return 'gen' end
+  if gen ~= '' and m[1] ~= gen then return 'gen' end
 end
 
 -- Tells the gateways how the sale stands and which tickets changed. The count lets them see what they missed.

@@ -104,7 +104,11 @@ impl Shop {
     /// Waits until the ticket is in that status.
     pub async fn until(&self, buyer: &str, ticket: &str, status: &str) -> Reply {
         eventually(&format!("ticket is {status}"), || async {
-            let reply = self.ticket(buyer, ticket).await.expect(200);
+            let reply = self.ticket(buyer, ticket).await;
+            if reply.status == 503 {
+                return None;
+            }
+            let reply = reply.expect(200);
             (reply.str("status") == status).then_some(reply)
         })
         .await

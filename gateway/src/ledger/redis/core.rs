@@ -21,7 +21,7 @@ use tidegate_stock::redis::ops::{
     ByKey, Delivers, Forgot, Moved, Recovery, ReserveCall, Reserved, Restocked, SaleMeta, Told,
     TransitionCall,
 };
-use tidegate_stock::redis::{CallError, Link, OpError, Ops};
+use tidegate_stock::redis::{CallError, Fence, Link, OpError, Ops};
 use tidegate_stock::{
     Audit, Epoch, Lsn, Reserve, ReserveOutcome, SaleError, SalePut, SaleSpec, SaleSwitch, SaleView, TicketId,
     TicketView, Transition, TransitionOutcome, hash_of,
@@ -150,7 +150,8 @@ impl CoreLedger {
             Reserved::Won => return Err(LedgerError::Unknown { ticket: Some(r.ticket) }),
             Reserved::SoldOut => {
                 // The flag that follows would tell winners "sold out" whom this gateway has not heard of.
-                self.follow_feed(sale, feed).await?;
+                let standing = sale.standing().ok_or(LedgerError::Paused)?;
+                self.follow_feed(sale, &standing.fence, feed).await?;
                 ReserveOutcome::SoldOut { epoch }
             }
             Reserved::NotEnough { available } => ReserveOutcome::NotEnoughStock { available },
@@ -179,10 +180,10 @@ impl CoreLedger {
         })
     }
 
-    /// For reading from the server that the sale was activated under: another one may lack what was answered before.
-    fn reads(&self, sale: &SaleShared) -> Ops {
-        let standing = sale.standing();
-        self.ops.under(standing.map(|standing| standing.fence.lineage.clone()))
+    /// For reading in the generation that this gateway sells in: another one may lack what was answered before.
+    fn reads(&self, sale: &SaleShared) -> Result<Ops, LedgerError> {
+        let standing = sale.standing().ok_or(LedgerError::Unavailable("the sale has not been read yet"))?;
+        Ok(self.ops.under(standing.fence.clone()))
     }
 
     /// See [`tidegate_stock::Ledger::repeat`].
@@ -191,7 +192,7 @@ impl CoreLedger {
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        let found = self.reads(&sale).by_key(&sale.keys, r.buyer, hash_of(key), r.body_hash).await;
+        let found = self.reads(&sale)?.by_key(&sale.keys, r.buyer, hash_of(key), r.body_hash).await;
         Ok(match found.map_err(|error| self.refusal(&sale, &error))? {
             ByKey::NoSale => return self.none(&sale),
             ByKey::Unknown => None,
@@ -282,7 +283,7 @@ impl CoreLedger {
             return Err(LedgerError::Paused);
         }
         let told =
-            self.reads(sale).read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
+            self.reads(sale)?.read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
         match told.into_iter().next().flatten() {
             Some(told) => self.told(sale, told).await.map(Some),
             None => Ok(None),
@@ -300,8 +301,11 @@ impl CoreLedger {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PENDING_LAST);
-            let again =
-                self.reads(sale).read(&sale.keys, &[id]).await.map_err(|error| self.refusal(sale, &error))?;
+            let again = self
+                .reads(sale)?
+                .read(&sale.keys, &[id])
+                .await
+                .map_err(|error| self.refusal(sale, &error))?;
             let again = again.into_iter().next().flatten();
             told = again.ok_or(LedgerError::Unknown { ticket: Some(id) })?;
         }
@@ -314,7 +318,7 @@ impl CoreLedger {
         if sale.is_paused() {
             return Err(LedgerError::Paused);
         }
-        let found = self.reads(&sale).tickets_of(&sale.keys, buyer, TICKETS_OF_MAX).await;
+        let found = self.reads(&sale)?.tickets_of(&sale.keys, buyer, TICKETS_OF_MAX).await;
         let Some(found) = found.map_err(|error| self.refusal(&sale, &error))? else {
             return self.none(&sale);
         };
@@ -372,27 +376,45 @@ impl CoreLedger {
         ends(Err(LedgerError::Unavailable("the search for the ticket did not end; repeat the call")));
         let mut outcome = Ok(());
         for sale in self.shared.sales() {
-            outcome = self.follow_feed(&sale, u64::MAX).await;
-            if outcome.is_err() {
-                break;
+            if sale.is_absent() {
+                continue;
             }
+            let followed = match sale.standing() {
+                Some(standing) => self.follow_feed(&sale, &standing.fence, u64::MAX).await,
+                None => Err(LedgerError::Paused),
+            };
+            outcome = match followed {
+                Ok(()) => continue,
+                // The ticket may be of another sale.
+                Err(LedgerError::Paused) => Err(LedgerError::Paused),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
         }
         ends(outcome.clone());
         outcome
     }
 
-    /// Learns wins until `upto` elements of the feed are known; `u64::MAX`: all there are now.
-    pub(super) async fn follow_feed(&self, sale: &Arc<SaleShared>, upto: u64) -> Result<(), LedgerError> {
+    /// Learns wins of a generation until `upto` elements of the feed are known; `u64::MAX`: all there are now.
+    pub(super) async fn follow_feed(
+        &self,
+        sale: &Arc<SaleShared>,
+        fence: &Fence,
+        upto: u64,
+    ) -> Result<(), LedgerError> {
         if sale.feed.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
         let _turn = sale.following.lock().await;
+        let ops = self.ops.under(fence.clone());
         loop {
             let known = sale.feed.load(Ordering::Acquire);
             if known >= upto {
                 return Ok(());
             }
-            let page = self.ops.feed(&sale.keys, known).await;
+            let page = ops.feed(&sale.keys, known).await;
             let (wins, elements) = page.map_err(|error| self.refusal(sale, &error))?;
             if elements == 0 {
                 return Ok(());

@@ -7,6 +7,7 @@ use super::shared::{SaleShared, Shared, Standing};
 use crate::ledger::LedgerError;
 use crate::pipeline::size_reserve;
 use crate::state::{App, Core};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,13 +87,21 @@ async fn create_configured(app: &App, ledger: &Rc<CoreLedger>) -> bool {
     true
 }
 
-/// Learns of new sales; every known one is to be looked at.
+/// Every known sale is to be looked at; learns of new ones. Names that Redis has lost, with the fleet's node of a Cluster,
+/// are entered again: a newcomer would not find their sales.
 async fn find_sales(ledger: &Rc<CoreLedger>) -> Result<(), OpError> {
-    for name in ledger.ops.sale_names().await? {
-        ledger.shared.find_or_insert(&name);
+    let known = ledger.shared.sales();
+    for sale in &known {
+        ledger.shared.look_at(sale);
     }
-    for sale in ledger.shared.sales() {
-        ledger.shared.look_at(&sale);
+    let names: HashSet<String> = ledger.ops.sale_names().await?.into_iter().collect();
+    for name in &names {
+        ledger.shared.find_or_insert(name);
+    }
+    for sale in known {
+        if sale.recorded().is_some() && !names.contains(&*sale.keys.sale) {
+            ledger.ops.name_sale(&sale.keys).await?;
+        }
     }
     Ok(())
 }
@@ -137,7 +146,9 @@ enum Seen {
 /// Looks at a sale: takes over what changed, and decides whether it may sell.
 async fn look(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<Seen, String> {
     let text = |error: OpError| error.to_string();
-    let mut lineage = ledger.ops.lineage(&sale.keys).await.map_err(|error| error.to_string())?;
+    // As it is now, not as it was when the connection was made: a master that was demoted and promoted again meanwhile
+    // may lack writes, and nothing need have closed the connection.
+    let lineage = ledger.ops.lineage_fresh(&sale.keys).await.map_err(|error| error.to_string())?;
     let meta = ledger.ops.look(&sale.keys).await.map_err(text)?;
     let recorded = sale.recorded();
     sale.set_absent(meta.is_none() && recorded.is_none());
@@ -148,10 +159,6 @@ async fn look(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<Seen, S
         }
         return Ok(Seen::NotYet);
     };
-    if meta.lineage != lineage {
-        // What the connection was told when it was made may be long past.
-        lineage = ledger.ops.lineage_fresh(&sale.keys).await.map_err(|error| error.to_string())?;
-    }
     let lacks = recorded.is_some_and(|recorded| meta.lacks_log_of(&ledger.shared.gateway, recorded));
     if meta.paused.is_some() || meta.lineage != lineage || lacks {
         recover::begin(ledger, sale);
@@ -199,10 +206,10 @@ async fn take_over(
         // A recovery writes the feed and counts the news from the beginning.
         sale.forget().await;
     }
-    ledger.follow_feed(sale, meta.feed).await?;
-    let missed = sale.news.fetch_max(meta.news, Ordering::AcqRel) < meta.news;
     let fence =
         Fence { lineage: meta.lineage.clone(), generation: meta.epoch.generation, version: meta.version };
+    ledger.follow_feed(sale, &fence, meta.feed).await?;
+    let missed = sale.news.fetch_max(meta.news, Ordering::AcqRel) < meta.news;
     let (available, epoch) = (meta.stock.available, meta.epoch);
     if sale.is_paused() {
         info!(sale = %sale.keys.sale, generation = epoch.generation, "the sale goes on");
@@ -272,7 +279,8 @@ fn heed(ledger: &Rc<CoreLedger>, news: &News) {
             let (ledger, feed) = (ledger.clone(), news.feed);
             tokio::task::spawn_local(async move {
                 // The flag stands only where all winners are known: none of them is told "sold out".
-                if ledger.follow_feed(&sale, feed).await.is_ok() {
+                let Some(standing) = standing else { return };
+                if ledger.follow_feed(&sale, &standing.fence, feed).await.is_ok() {
                     heed_stock(&sale, 0, epoch);
                 }
             });

@@ -101,8 +101,8 @@ pub struct Ops {
     pub(super) fleet: Arc<FleetKeys>,
     /// Gateway on whose behalf they are.
     pub(super) gateway: Arc<str>,
-    /// Server that reads without a fence are meant for.
-    expected: Option<Lineage>,
+    /// What reads are meant for.
+    expected: Option<Fence>,
 }
 
 impl Ops {
@@ -113,10 +113,21 @@ impl Ops {
         Self { link, options, channel, fleet, gateway: Arc::from(gateway), expected: None }
     }
 
-    /// The same, reading tickets from this server only: another one may lack what was answered before.
+    /// The same, reading tickets and the feed of wins of this server and generation only: another one may lack what was
+    /// answered before.
     #[must_use]
-    pub fn under(&self, lineage: Option<Lineage>) -> Self {
-        Self { expected: lineage, ..self.clone() }
+    pub fn under(&self, fence: Fence) -> Self {
+        Self { expected: Some(fence), ..self.clone() }
+    }
+
+    /// A read, under what [`Self::under`] said; `args` follow the generation.
+    async fn read_script(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, CallError> {
+        let generation =
+            self.expected.as_ref().map_or_else(String::new, |fence| fence.generation.to_string());
+        let mut all: Vec<&[u8]> = Vec::with_capacity(1 + args.len());
+        all.push(generation.as_bytes());
+        all.extend(args);
+        self.run(script, self.expected.as_ref().map(|fence| &fence.lineage), keys, &all).await
     }
 
     /// Keys of a sale.

@@ -53,7 +53,7 @@ impl Ops {
     pub async fn read(&self, keys: &SaleKeys, ids: &[TicketId]) -> Result<Vec<Option<Told>>, OpError> {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        let value = self.run(&READ, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
+        let value = self.read_script(&READ, &keys.first(4)[..4], &args).await?;
         readable("read", &value)?;
         told("read", &value, ids)
     }
@@ -67,7 +67,9 @@ impl Ops {
         ids: &[TicketId],
     ) -> Result<Vec<Option<Told>>, OpError> {
         let names: Vec<String> = ids.iter().map(TicketId::to_string).collect();
-        let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+        let generation = fence.generation.to_string();
+        let mut args: Vec<&[u8]> = vec![generation.as_bytes()];
+        args.extend(names.iter().map(String::as_bytes));
         let value = self.run_replicated(&RESOLVE, Some(&fence.lineage), &keys.first(8)[..8], &args).await?;
         readable("resolve", &value)?;
         told("resolve", &value, ids)
@@ -82,12 +84,12 @@ impl Ops {
     ) -> Result<Option<Vec<Told>>, OpError> {
         let max = max.to_string();
         let args = [buyer.as_bytes(), max.as_bytes(), b"", b""];
-        let value = self.run(&BUYER, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
+        let value = self.read_script(&BUYER, &keys.first(4)[..4], &args).await?;
         let reply = Reply::new("buyer", &value);
-        match reply.code() {
-            Some(0) => return Ok(None),
-            Some(2) => return Err(OpError::Paused),
-            _ => {}
+        match refused(&reply) {
+            Some(OpError::NoSale) => return Ok(None),
+            Some(error) => return Err(error),
+            None => {}
         }
         let mut tickets = Vec::new();
         for entry in reply.list()?.rest() {
@@ -108,12 +110,15 @@ impl Ops {
     ) -> Result<ByKey, OpError> {
         let (key, body) = (hex(key_hash), hex(body_hash));
         let args = [buyer.as_bytes(), b"0", key.as_bytes(), body.as_bytes()];
-        let value = self.run(&BUYER, self.expected.as_ref(), &keys.first(4)[..4], &args).await?;
+        let value = self.read_script(&BUYER, &keys.first(4)[..4], &args).await?;
         let reply = Reply::new("buyer", &value);
+        match refused(&reply) {
+            Some(OpError::NoSale) => return Ok(ByKey::NoSale),
+            Some(error) => return Err(error),
+            None => {}
+        }
         match reply.code() {
-            Some(0) => return Ok(ByKey::NoSale),
             Some(1) => return Ok(ByKey::Unknown),
-            Some(2) => return Err(OpError::Paused),
             Some(5) => return Ok(ByKey::Mismatch),
             _ => {}
         }
@@ -157,10 +162,14 @@ impl Ops {
 
 /// A status in the place of the first ticket says why none is told.
 fn readable(script: &'static str, value: &redis::Value) -> Result<(), OpError> {
-    match Reply::new(script, value).list()?.next() {
-        Ok(first) if first.bytes().is_ok() => super::status(first),
-        _ => Ok(()),
-    }
+    let first = Reply::new(script, value).list()?.next();
+    first.ok().and_then(|first| refused(&first)).map_or(Ok(()), Err)
+}
+
+/// A status in the place of an answer says why there is none.
+fn refused(reply: &Reply<'_>) -> Option<OpError> {
+    reply.bytes().ok()?;
+    super::status(*reply).err()
 }
 
 fn told(script: &'static str, value: &redis::Value, ids: &[TicketId]) -> Result<Vec<Option<Told>>, OpError> {

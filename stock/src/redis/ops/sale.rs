@@ -290,9 +290,11 @@ impl Ops {
     pub async fn feed(&self, keys: &SaleKeys, from: u64) -> Result<(Vec<Win>, u64), OpError> {
         let from = from.to_string();
         let args = [&from, FEED_PAGE, FEED_PAGE_BYTES].map(str::as_bytes);
-        let value = self.run(&FEED, None, &keys.first(6)[..6], &args).await?;
+        let value = self.read_script(&FEED, &keys.first(6)[..6], &args).await?;
         let (mut wins, mut elements) = (Vec::new(), 0);
-        for element in Reply::new("feed", &value).list()?.rest() {
+        let mut list = Reply::new("feed", &value).list()?;
+        super::status(list.next()?)?;
+        for element in list.rest() {
             elements += 1;
             let text = element.text()?;
             for win in text.as_bytes().chunks(WIN_BYTES) {
