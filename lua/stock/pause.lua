@@ -11,9 +11,10 @@
 --        knows of is waited for, from the moment of taking part.
 local channel, sale, lineage, me, born, gen = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local m = redis.call('HMGET', S, 'lin', 'paused', 'rec', 'born', 'gen', 'logs')
--- A sale made later than the one in a log was made again after a loss, by somebody who could not know.
-local lacks = m[1] and born > 0
-  and (tonumber(m[4]) > born or tonumber(m[5]) > gen and not string.find(m[6], ',' .. me .. ',', 1, true))
+-- Another birth: it was made again after a loss, by somebody who could not know. Another generation: it was made whole.
+-- Which is the later is no clock's to say; whose log is in it, is listed.
+local lacks = m[1] and born > 0 and (tonumber(m[4]) ~= born or tonumber(m[5]) ~= gen)
+  and not string.find(m[6], ',' .. me .. ',', 1, true)
 if m[1] == lineage and m[2] == '' and not lacks then return { 'whole' } end
 local recovery = m[2] and m[2] ~= '' and string.sub(m[3], 1, #lineage + 1) == lineage .. '@' and m[3]
 if not recovery then

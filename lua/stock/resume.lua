@@ -22,7 +22,11 @@ local gen = math.max(tonumber(m[4]), tonumber(ARGV[7]))
 redis.call('HSET', S, 'gen', gen)
 local missing = redis.call('SDIFF', M, A)
 if #missing > 0 or redis.call('SCARD', A) == 0 then return { 'waiting', unpack(missing) } end
-if tonumber(m[3]) == 0 then return { 'nosale' } end
+if tonumber(m[3]) == 0 then
+  -- Nothing is known of it by anybody: its name is free.
+  if redis.call('HLEN', T) == 0 then redis.call('DEL', S, A, M) end
+  return { 'nosale' }
+end
 gen = math.max(gen + 1, clock())
 redis.call('HSET', S, 'paused', '', 'rec', '', 'lin', lineage, 'gen', gen)
 redis.call('HINCRBY', S, 'v', 1)

@@ -26,7 +26,7 @@ use tidegate_stock::{
     Audit, Epoch, Lsn, Reserve, ReserveOutcome, SaleError, SalePut, SaleSpec, SaleSwitch, SaleView, TicketId,
     TicketView, Transition, TransitionOutcome, hash_of,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -37,6 +37,8 @@ const PENDING_FIRST: Duration = Duration::from_millis(1);
 const PENDING_LAST: Duration = Duration::from_millis(50);
 /// Between two searches for tickets that nobody here knows: what a flood of made-up ids can cost.
 const SEARCH_PAUSE: Duration = Duration::from_millis(20);
+/// Steps of recoveries at once; the rest waits its turn.
+const STEPS_MAX: usize = 64;
 /// Tickets of a buyer told in one list.
 const TICKETS_OF_MAX: usize = 1_000;
 /// How long an operator's change may take to be seen here.
@@ -52,6 +54,8 @@ pub struct CoreLedger {
     batchers: RefCell<HashMap<Arc<str>, Rc<Batcher>, RandomState>>,
     searched: RefCell<Option<Search>>,
     searching: tokio::sync::Mutex<()>,
+    /// Steps of recoveries at once.
+    pub(super) steps: Semaphore,
 }
 
 impl CoreLedger {
@@ -67,6 +71,7 @@ impl CoreLedger {
             batchers: RefCell::default(),
             searched: RefCell::default(),
             searching: tokio::sync::Mutex::new(()),
+            steps: Semaphore::new(STEPS_MAX),
         })
     }
 

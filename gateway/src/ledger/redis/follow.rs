@@ -212,7 +212,7 @@ async fn take_over(
     let missed = sale.news.fetch_max(meta.news, Ordering::AcqRel) < meta.news;
     let (available, epoch) = (meta.stock.available, meta.epoch);
     if sale.is_paused() {
-        info!(sale = %sale.keys.sale, generation = epoch.generation, "the sale goes on");
+        info!(sale = %sale.keys.sale, generation = epoch.generation, "the sale is active");
     }
     sale.go_on(Standing { meta, fence });
     heed_stock(sale, available, epoch);
@@ -261,6 +261,7 @@ fn heed(ledger: &Rc<CoreLedger>, news: &News) {
     let known = shared.find(&news.sale);
     let sale = known.unwrap_or_else(|| shared.find_or_insert(&news.sale));
     let before = sale.news.fetch_max(news.count, Ordering::AcqRel);
+    sale.changed.notify_waiters();
     let standing = sale.standing();
     let as_believed = news.paused.is_empty()
         && standing.as_ref().is_some_and(|standing| {

@@ -12,11 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::{RecoveryId, Resumed};
+use tidegate_stock::redis::{CallError, OpError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-/// Between two looks at who has still to come.
+/// Between two looks at who has still to come: at first, and at last. The news of the sale wakes up as well.
 const LOOK: Duration = Duration::from_millis(100);
+const LOOK_LAST: Duration = Duration::from_secs(2);
+/// Sales that may look at most once in [`LOOK_LAST`]; with more, each looks more seldom.
+const LOOKING: u32 = 1_000;
+/// A call that failed is made again so often before the recovery begins from the beginning.
+const TRIES: u32 = 20;
 /// Others may take so long before a warning says that they are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two warnings of the same.
@@ -44,7 +50,7 @@ pub(super) fn begin(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) {
     }
     let (ledger, sale) = (ledger.clone(), sale.clone());
     tokio::task::spawn_local(async move {
-        info!(sale = %sale.keys.sale, "the sale is paused: Redis has changed, or has lost it");
+        warn!(sale = %sale.keys.sale, "the sale is paused: Redis has changed, or has lost it");
         while !ledger.app.stopping.is_set() && !ledger.shared.is_replaced() {
             match recover(&ledger, &sale).await {
                 Ok(()) => break,
@@ -58,12 +64,35 @@ pub(super) fn begin(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) {
     });
 }
 
+/// One step, beside those of a bounded number of other sales. Each of them may be repeated under the same recovery.
+async fn step<T>(ledger: &CoreLedger, call: impl AsyncFn() -> Result<T, OpError>) -> Result<T, Again> {
+    let mut tries = 0;
+    loop {
+        let outcome = {
+            // The semaphore is never closed.
+            let _permit = ledger.steps.acquire().await;
+            call().await
+        };
+        match outcome {
+            Ok(done) => return Ok(done),
+            Err(OpError::Call(CallError::Unavailable(_) | CallError::Unknown(_))) if tries < TRIES => {
+                tries += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK * tries).await;
+        if ledger.app.stopping.is_set() {
+            return Err(Again::Changed);
+        }
+    }
+}
+
 async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), Again> {
     // As it is now: two gateways that name the same server by what they heard of it at different times would never agree.
-    let lineage = ledger.ops.lineage_fresh(&sale.keys).await?;
-    ledger.ops.name_sale(&sale.keys).await?;
-    let recorded = sale.recorded();
-    let paused = ledger.ops.pause(&sale.keys, &lineage, recorded, &ledger.shared.members()).await?;
+    let lineage = step(ledger, async || Ok(ledger.ops.lineage_fresh(&sale.keys).await?)).await?;
+    let (recorded, members) = (sale.recorded(), ledger.shared.members());
+    let paused = step(ledger, async || ledger.ops.pause(&sale.keys, &lineage, recorded, &members).await);
+    let paused = paused.await?;
     let Some(recovery) = paused else { return Ok(()) };
     while !sale.is_quiet() {
         tokio::time::sleep(LOOK).await;
@@ -74,15 +103,16 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     let seen = recorded.map_or(0, |recorded| recorded.generation);
     // A recovery that takes its normal course is no news.
     let mut warn_at = Instant::now() + PATIENCE;
+    let mut pause = LOOK;
     loop {
         // Anew each time: an operator may forget a gateway that is waited for.
         let forgotten: Vec<String> =
             ledger.shared.roll.lock().forgotten().map(|(gateway, _)| gateway).collect();
-        match ledger
-            .ops
-            .resume(&sale.keys, &recovery, true, seen, &ledger.shared.members(), &forgotten)
-            .await?
-        {
+        let members = ledger.shared.members();
+        let changed = sale.changed.notified();
+        let resume =
+            async || ledger.ops.resume(&sale.keys, &recovery, true, seen, &members, &forgotten).await;
+        match step(ledger, resume).await? {
             Resumed::Resumed { generation } => {
                 info!(sale = %sale.keys.sale, generation, "the ledger is whole again");
                 return Ok(());
@@ -106,7 +136,12 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
         if ledger.app.stopping.is_set() || ledger.shared.is_replaced() {
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed => {}
+            () = ledger.app.stopping.wait() => return Ok(()),
+        }
+        pause = (pause * 2).min(LOOK_LAST * (1 + ledger.shared.sales().len() as u32 / LOOKING));
     }
 }
 
@@ -121,7 +156,8 @@ async fn bring_in(
     loop {
         match pieces.recv().await {
             Some(Piece::Records(records)) => {
-                if !ledger.ops.reapply(&sale.keys, recovery, &records).await? {
+                let reapply = async || ledger.ops.reapply(&sale.keys, recovery, &records).await;
+                if !step(ledger, reapply).await? {
                     return Err(Again::Changed);
                 }
                 brought += records.len();

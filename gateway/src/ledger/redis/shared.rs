@@ -82,6 +82,8 @@ pub struct SaleShared {
     pub(super) news: AtomicU64,
     /// A recovery task is at it.
     pub(super) recovering: AtomicBool,
+    /// News of it came.
+    pub(super) changed: Notify,
     /// The gate that buyers meet.
     pub(super) gate: ArcSwapOption<SaleGate>,
 }
@@ -250,6 +252,7 @@ impl SaleShared {
             absent: AtomicBool::new(false),
             news: AtomicU64::new(0),
             recovering: AtomicBool::new(false),
+            changed: Notify::new(),
             gate: ArcSwapOption::empty(),
         }
     }

@@ -113,10 +113,8 @@ impl Lane {
             }
             Err(_) => {
                 self.timed_out(connection);
-                let limit = self.connector.options.call_timeout;
-                Err(CallError::Unknown(format!(
-                    "Redis at {address} did not answer within {limit:?} (call_timeout)"
-                )))
+                let text = format!("Redis at {address} did not answer in time (call_timeout)");
+                Err(CallError::Unknown(text))
             }
         }
     }

@@ -75,6 +75,8 @@ pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all \
 
 /// Redirects and repeats of one call, at most.
 const STEPS: usize = 16;
+/// What a patient call may take: an audit of ten million tickets.
+const PATIENT: Duration = Duration::from_secs(10);
 /// Before a call that met a moving slot is repeated.
 const MOVING: Duration = Duration::from_millis(10);
 /// A connection that was checked so lately is not checked again when its lineage is not the expected one.
@@ -150,7 +152,7 @@ impl Link {
         args: &[&[u8]],
     ) -> Result<Value, CallError> {
         let key = keys.first().copied().unwrap_or_default();
-        self.0.call(key, expected, Call::Script { script, keys, args }, 0).await
+        self.0.call(key, expected, Call::Script { script, keys, args }, Manner::Plain).await
     }
 
     /// As [`Link::script`], and until `wait_replicas` replicas have what it wrote; `Unknown` when they have not
@@ -163,8 +165,19 @@ impl Link {
         args: &[&[u8]],
     ) -> Result<Value, CallError> {
         let key = keys.first().copied().unwrap_or_default();
-        let replicas = self.0.options.wait_replicas;
-        self.0.call(key, expected, Call::Script { script, keys, args }, replicas).await
+        self.0.call(key, expected, Call::Script { script, keys, args }, Manner::Replicated).await
+    }
+
+    /// As [`Link::script`], for one that may take Redis its time: bounded by 10 s, over a connection of its own, and no
+    /// reason to think that Redis does not answer.
+    pub async fn script_patient(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> Result<Value, CallError> {
+        let key = keys.first().copied().unwrap_or_default();
+        self.0.call(key, None, Call::Script { script, keys, args }, Manner::Patient).await
     }
 
     /// Runs a plain command on the node that owns `key`. Bounds and errors as of [`Link::script`].
@@ -174,7 +187,7 @@ impl Link {
         expected: Option<&Lineage>,
         command: &Cmd,
     ) -> Result<Value, CallError> {
-        self.0.call(key, expected, Call::Command(command), 0).await
+        self.0.call(key, expected, Call::Command(command), Manner::Plain).await
     }
 }
 
@@ -184,9 +197,11 @@ impl Shared {
         key: &str,
         expected: Option<&Lineage>,
         call: Call<'_>,
-        replicas: u32,
+        manner: Manner,
     ) -> Result<Value, CallError> {
-        let deadline = Instant::now() + self.options.call_timeout;
+        let limit = if manner == Manner::Patient { PATIENT } else { self.options.call_timeout };
+        let replicas = if manner == Manner::Replicated { self.options.wait_replicas } else { 0 };
+        let deadline = Instant::now() + limit;
         // A call sent just before its deadline would have an unknown outcome for nothing: half of the time for the
         // connection, the rest for the answer.
         let patience = self.options.call_timeout / 2;
@@ -195,7 +210,11 @@ impl Shared {
         let mut asking = false;
         let mut refusal = String::from("Redis sent the call from node to node without an end");
         for _ in 0..STEPS {
-            let lane = if replicas > 0 { &node.replicated } else { &node.plain };
+            let lane = match manner {
+                Manner::Patient => &node.patient,
+                _ if replicas > 0 => &node.replicated,
+                _ => &node.plain,
+            };
             let connection = match lane.connection(patience).await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -273,6 +292,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// How a call is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    /// Until replicas have it, if any must.
+    Replicated,
+    /// Redis may take its time.
+    Patient,
 }
 
 enum Next {

@@ -21,6 +21,8 @@ const REFRESH_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Node {
     pub(super) plain: Lane,
     pub(super) replicated: Lane,
+    /// For what Redis may take its time for. Its timeouts say nothing of whether Redis answers.
+    pub(super) patient: Lane,
 }
 
 impl Node {
@@ -28,6 +30,7 @@ impl Node {
         Rc::new(Self {
             plain: Lane::new(connector.clone(), place.clone()),
             replicated: Lane::new(connector.clone(), place.clone()),
+            patient: Lane::new(connector.clone(), place.clone()),
         })
     }
 }
