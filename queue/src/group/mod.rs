@@ -4,12 +4,14 @@
 //! ranges    sets of offsets
 //! reports   what the owner has still to settle
 //! progress  state machine of one queue in one group
+//! order     lines of equal ordering keys
 //! receipt   text form of a lease
 //! waiters   receives that wait for work
 //! checkpoint  all groups' progress in one file
 //! ```
 
 pub(crate) mod checkpoint;
+pub(crate) mod order;
 pub(crate) mod progress;
 pub(crate) mod ranges;
 pub(crate) mod receipt;
@@ -33,6 +35,9 @@ pub(crate) struct GroupConfig {
     pub starts: Vec<u64>,
     pub attempts_max: Option<u32>,
     pub retry_delays_ms: Option<Vec<u64>>,
+    /// Of each ordering key one message at a time.
+    #[serde(default)]
+    pub ordered: bool,
 }
 
 /// A consumer group of a topic.
@@ -100,6 +105,11 @@ impl GroupState {
             Some(progress) => progress.is_done(offset),
             None => offset < self.config.starts.get(queue as usize).copied().unwrap_or(0),
         }
+    }
+
+    /// How many messages may go since the last call, because the one before them in line is settled.
+    pub(crate) fn take_released(&mut self) -> usize {
+        self.queues.iter_mut().map(Progress::take_released).sum()
     }
 
     /// Room came back: those who were refused for lack of it may look again.

@@ -7,6 +7,7 @@
 //!          │ reported          │ dropped already) │
 //! ```
 
+use super::order::Order;
 use super::ranges::RangeSet;
 use super::reports::Reports;
 use crate::{QueueStats, ReportKind};
@@ -37,6 +38,8 @@ pub(crate) enum TrackState {
     Waiting { at_ms: u64 },
     /// To be delivered again now.
     Ready,
+    /// Waits in line behind another message of its ordering key; it may never have been delivered.
+    Parked,
 }
 
 /// Why an offset left the group's hands.
@@ -81,6 +84,10 @@ pub(crate) struct Progress {
     pub(super) dead_kept: RangeSet,
     pub(super) drop_reports: Reports,
     pub(super) dead_reports: Reports,
+    pub(super) order: Order,
+    /// What is outstanding is in line; not so after a start.
+    pub(super) in_line: bool,
+    pub(super) released: usize,
     /// Old ranges of `dropped`, `dead` or `skipped` were forgotten.
     pub(super) truncated: bool,
 }
@@ -190,6 +197,7 @@ impl Progress {
     /// Settles for good.
     pub(crate) fn settle(&mut self, offset: u64, fate: Fate) {
         self.untrack(offset);
+        self.release(offset);
         if fate == Fate::Skipped {
             note(&mut self.skipped, offset, self.floor, &mut self.truncated);
         }
@@ -210,6 +218,7 @@ impl Progress {
         if track.attempt >= attempts_max {
             note(&mut self.dead, offset, self.floor, &mut self.truncated);
             self.dead_reports.add(offset);
+            self.release(offset);
             return GivenBack::Dead;
         }
         let state = if at_ms <= now_ms { TrackState::Ready } else { TrackState::Waiting { at_ms } };
@@ -235,6 +244,7 @@ impl Progress {
         }
         note(&mut self.dropped, offset, self.floor, &mut self.truncated);
         self.drop_reports.add(offset);
+        self.release(offset);
         true
     }
 
@@ -291,9 +301,8 @@ impl Progress {
                     GivenBack::Dead => promoted.reports += 1,
                     GivenBack::Ready | GivenBack::Waiting { .. } => promoted.ready += 1,
                 },
-                TrackState::Waiting { .. } | TrackState::Ready => {
-                    self.untrack(offset);
-                    self.track(offset, Track { state: TrackState::Ready, ..track });
+                TrackState::Waiting { .. } | TrackState::Ready | TrackState::Parked => {
+                    self.make_ready(offset);
                     promoted.ready += 1;
                 }
             }
@@ -330,6 +339,7 @@ impl Progress {
         self.due.clear();
         self.ready.clear();
         self.leased = 0;
+        self.order = Order::default();
         let owed = self.owed_reports();
         if to < self.floor {
             self.start = self.start.min(to);
@@ -400,6 +410,7 @@ impl Progress {
             let gone: Vec<u64> = self.tracked.keys().copied().filter(|&offset| offset < oldest).collect();
             for offset in gone {
                 self.untrack(offset);
+                self.release(offset);
             }
             self.advance();
         }
@@ -417,11 +428,12 @@ impl Progress {
             TrackState::Ready => {
                 self.ready.insert(offset);
             }
+            TrackState::Parked => {}
         }
         self.tracked.insert(offset, track);
     }
 
-    fn untrack(&mut self, offset: u64) -> Option<Track> {
+    pub(super) fn untrack(&mut self, offset: u64) -> Option<Track> {
         let track = self.tracked.remove(&offset)?;
         match track.state {
             TrackState::Leased { until_ms, .. } => {
@@ -434,6 +446,7 @@ impl Progress {
             TrackState::Ready => {
                 self.ready.remove(&offset);
             }
+            TrackState::Parked => {}
         }
         Some(track)
     }

@@ -54,6 +54,26 @@ impl Broker {
         Ok((topic, group))
     }
 
+    pub(super) fn delete_group(&self, topic: &str, group: &str) -> Result<bool, ReceiveError> {
+        let gone = self.topics.get(topic).and_then(|topic| topic.remove_group(group));
+        if let Some(group) = &gone {
+            // Those who wait look again, and find a new group.
+            group.wake(u64::MAX);
+            self.catalog_changed();
+            self.acks_changed();
+        }
+        self.store_catalog().map_err(|error| {
+            tracing::error!(%error, "catalog cannot be written");
+            ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
+        })?;
+        // A checkpoint that still names it would bring it back.
+        self.checkpoint(false).map_err(|error| {
+            tracing::error!(%error, "acknowledgements cannot be written");
+            ReceiveError::Invalid("the acknowledgements cannot be written now; see the log of the process")
+        })?;
+        Ok(gone.is_some())
+    }
+
     pub(super) fn reset_group(&self, topic: &str, group: &str, to: StartFrom) -> Result<(), ReceiveError> {
         let unknown = ReceiveError::Invalid("no such group");
         let Some(topic) = self.topics.get(topic) else { return Err(unknown) };

@@ -135,7 +135,10 @@ impl Broker {
             let now_ms = self.clock.now_ms();
             let results: Results<T> =
                 receipts.iter().map(|receipt| each(&group, &mut state, now_ms, receipt)).collect();
-            (results, state.wake_starved())
+            let mut wakers = state.wake_starved();
+            let released = state.take_released() as u64;
+            wakers.extend(state.waiters.wake(released));
+            (results, wakers)
         };
         self.acks_changed();
         (results, wakers)

@@ -9,6 +9,7 @@
 //! transaction  half messages: begin, decide, check
 //! dispatch   durable log → index, timers, waiting receivers
 //! receive    leases
+//! order      ordered groups
 //! lease      ack, discard, nack, put back, extend
 //! report     reports to the owner, dead letters
 //! tick       one step of the timers
@@ -25,6 +26,7 @@ mod dispatch;
 mod error;
 mod lease;
 mod options;
+mod order;
 mod persist;
 mod produce;
 mod receive;
@@ -266,6 +268,31 @@ impl Queue {
             tracing::error!(%error, "catalog cannot be written");
             ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
         })
+    }
+    /// Makes a group ordered, or not: of each ordering key (a message's first look-up key) one message at a time is
+    /// out, in the order of its queue, and the next when it is settled; other keys go on. Keys are ordered within a
+    /// queue: send them with [`crate::QueueChoice::Key`]. What is out when this is called stays out.
+    pub fn set_ordered(&self, topic: &str, group: &str, ordered: bool) -> Result<(), ReceiveError> {
+        self.broker.set_ordered(topic, group, ordered)
+    }
+    /// One consumer of a broadcast: it sees every message of the topic, whatever others see, and goes on where it
+    /// stopped when it comes back. Answers the group that it receives with. One that does not come back must
+    /// [`Queue::delete_group`].
+    pub fn join_broadcast(
+        &self,
+        topic: &str,
+        broadcast: &str,
+        consumer: &str,
+        start: StartFrom,
+    ) -> Result<String, ReceiveError> {
+        let group = format!("{broadcast}%{consumer}");
+        self.put_group(topic, &group, start, None, None)?;
+        Ok(group)
+    }
+    /// Forgets a group with all that it was owed; its leases and reports are void. False when there was none. A
+    /// receive of that name makes a new one.
+    pub fn delete_group(&self, topic: &str, group: &str) -> Result<bool, ReceiveError> {
+        self.broker.delete_group(topic, group)
     }
     /// Moves a group.
     pub fn reset_group(&self, topic: &str, group: &str, to: StartFrom) -> Result<(), ReceiveError> {

@@ -173,6 +173,9 @@ impl Receiving<'_> {
     /// Takes a fair share of every queue first, then fills up, beginning with another queue each time.
     fn fill(&mut self, queues: &[Arc<ConsumeQueue>]) {
         self.state.grow(queues.len());
+        if self.state.config.ordered {
+            self.broker.find_order(self.state, queues);
+        }
         let attempts_max = self.broker.attempts_max(self.state);
         for progress in &mut self.state.queues {
             let promoted = progress.promote(self.now_ms, attempts_max, LOOK_MAX);
@@ -187,10 +190,12 @@ impl Receiving<'_> {
                 self.take_retries(number, &queues[number], until);
                 self.take_new(number, &queues[number], until);
                 if self.found.len() >= self.max {
+                    self.promoted += self.state.take_released();
                     return;
                 }
             }
         }
+        self.promoted += self.state.take_released();
     }
 
     /// Messages that came back here and were not taken: the timers will not find them any more, so it is now
@@ -258,6 +263,12 @@ impl Receiving<'_> {
         let ignore_deadline = crate::defects::active("late-delivery");
         if self.now_ms >= deadline_ms && !ignore_deadline {
             self.reported |= self.state.queues[number].drop_late(offset);
+            return;
+        }
+        if self.state.config.ordered
+            && let Some(key) = super::order::key_of(&record.view())
+            && !self.state.queues[number].may_go(offset, key, deadline_ms)
+        {
             return;
         }
         let lease_end_ms = self.now_ms.saturating_add(self.lease_ms);

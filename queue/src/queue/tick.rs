@@ -117,7 +117,8 @@ impl Broker {
                     None => {}
                 }
             }
-            let wakers = state.waiters.wake(ready);
+            let released = state.take_released() as u64;
+            let wakers = state.waiters.wake(ready.saturating_add(released));
             drop(state);
             wakers.into_iter().for_each(Waker::wake);
         }

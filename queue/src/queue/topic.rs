@@ -136,6 +136,10 @@ impl Topic {
         Ok((group, true))
     }
 
+    pub(crate) fn remove_group(&self, name: &str) -> Option<Arc<Group>> {
+        self.groups.write().remove(name)
+    }
+
     fn grow(&self, storage: &Arc<dyn Storage>, count: u32) -> bool {
         if self.queue_count() >= count {
             return false;

@@ -28,6 +28,8 @@ pub(crate) struct Half {
     pub(crate) end: Position,
     /// It was told durable, so a decision must find it.
     pub(crate) durable: bool,
+    /// Its rollback was accepted once; after a crash it may be so or not.
+    pub(crate) rollback_asked: bool,
 }
 
 /// One message that the log accepted.
@@ -41,6 +43,8 @@ pub(crate) struct Sent {
     pub(crate) due_ms: u64,
     pub(crate) deadline_ms: u64,
     pub(crate) len: usize,
+    /// Which ordering key it has.
+    pub(crate) key: usize,
     /// The batch is durable once the log is, up to here.
     pub(crate) end: Position,
     pub(crate) fate: Fate,
@@ -58,6 +62,8 @@ pub(crate) struct GroupModel {
     pub(crate) safe: HashSet<u32>,
     /// Leases of this life, by message, and when they end.
     pub(crate) leases: BTreeMap<u32, (Receipt, u64)>,
+    /// How often each was delivered, in all lives.
+    pub(crate) deliveries: HashMap<u32, u32>,
 }
 
 /// Everything.
@@ -65,7 +71,9 @@ pub(crate) struct GroupModel {
 pub(crate) struct Model {
     pub(crate) sent: Vec<Sent>,
     pub(crate) batches: u32,
-    pub(crate) groups: [GroupModel; 2],
+    pub(crate) groups: [GroupModel; 3],
+    /// The last of them was told ordered.
+    pub(crate) ordered: bool,
     /// Where messages were seen in their queues: none may move, vanish or be replaced.
     pub(crate) seen: HashMap<(usize, u32, u64), (u32, Position)>,
     /// Queues that the topic was told to have.

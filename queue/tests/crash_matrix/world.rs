@@ -13,7 +13,11 @@ use tidegate_queue::*;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const TOPICS: [&str; 2] = ["orders", "events"];
-const GROUPS: [&str; 2] = ["a", "b"];
+/// The last one is ordered.
+const GROUPS: [&str; 3] = ["a", "b", "ordered"];
+const ORDERED: usize = 2;
+const KEYS: [&str; 3] = ["k0", "k1", "k2"];
+const ATTEMPTS_MAX: u32 = 3;
 const LEASE_MS: u64 = 1_000;
 const PRODUCER: &str = "till 7";
 const POLICIES: Policies = Policies { check_first_ms: 2_000, check_every_ms: 1_000, checks_max: 2 };
@@ -65,6 +69,8 @@ pub(crate) struct World {
     kept: Position,
     /// Everything below is at least in the page cache: only a loss of power takes it.
     cached: Position,
+    /// All messages before this one were looked at in this life.
+    scanned: Option<Position>,
     /// Processes that ended before this one.
     ended_before: u64,
     tally: Tally,
@@ -85,7 +91,7 @@ impl World {
             segment_bytes: random.one_of(&[4096, 8192, 16_384]),
             pending_bytes_max: 1 << 20,
             topic_queues: 3,
-            attempts_max: 3,
+            attempts_max: ATTEMPTS_MAX,
             retry_delays_ms: vec![500, 2_000],
             timer_thread: false,
             ..QueueOptions::new(dir.path())
@@ -99,6 +105,7 @@ impl World {
             random,
             kept: Position(0),
             cached: Position(0),
+            scanned: None,
             ended_before: 0,
             tally: Tally::default(),
         }
@@ -132,6 +139,9 @@ impl World {
             }
             Ok(queue) => {
                 self.look(&queue);
+                if !self.model.ordered {
+                    self.model.ordered = queue.set_ordered(TOPICS[0], GROUPS[ORDERED], true).is_ok();
+                }
                 if !life.early {
                     life.arm(&self.storage);
                 }
@@ -175,12 +185,14 @@ impl World {
         self.model.holds(self.cached.max(self.kept));
         self.kept = queue.end();
         self.cached = self.kept;
+        self.scanned = None;
         let mut there = HashSet::new();
         let mut placed: HashMap<(usize, u32, u64), (u32, Position)> = HashMap::new();
         let mut delivered = HashSet::new();
         let mut ends: HashMap<(usize, u32), u64> = HashMap::new();
         for message in queue.scan(queue.start()) {
             let message = message.expect("what a start has verified can be read");
+            self.scanned = Some(message.position);
             let (id, topic) = self.check_content(&message);
             there.insert(id);
             let waits = message.times.deliver_at_ms.is_some_and(|at_ms| at_ms > message.times.born_at_ms);
@@ -271,6 +283,7 @@ impl World {
                 due_ms,
                 deadline_ms,
                 len: self.random.below(300) as usize,
+                key: self.random.below(3) as usize,
                 end: Position(0),
                 fate: Fate::Accepted,
                 half: None,
@@ -287,7 +300,7 @@ impl World {
                 queue: *queue,
                 deliver_at_ms: (sent.due_ms > 0).then_some(sent.due_ms),
                 deadline_ms: (sent.deadline_ms < u64::MAX).then_some(sent.deadline_ms),
-                keys: &["k"],
+                keys: &KEYS[sent.key..=sent.key],
                 body,
                 ..NewMessage::default()
             })
@@ -333,8 +346,13 @@ impl World {
         let id = self.model.sent.len() as u32;
         let body = body(id, 8);
         let queue_of_it = QueueChoice::Explicit(0);
-        let batch =
-            [NewMessage { topic: TOPICS[0], queue: queue_of_it, body: &body, ..NewMessage::default() }];
+        let batch = [NewMessage {
+            topic: TOPICS[0],
+            queue: queue_of_it,
+            keys: &KEYS[..1],
+            body: &body,
+            ..NewMessage::default()
+        }];
         let producer = Producer { id: PRODUCER, sequence };
         let Some(once) = Self::accept(life, || once(queue.append_once(producer, &batch, Space::New))) else {
             return;
@@ -353,7 +371,8 @@ impl World {
     /// One more message, alone in its batch, in queue 0.
     fn push_one(&mut self, fate: Fate, end: Position, due_ms: u64, half: Option<Half>) {
         let (batch, deadline_ms) = (self.model.batches, u64::MAX);
-        let sent = Sent { batch, topic: 0, queue: Some(0), due_ms, deadline_ms, len: 8, end, fate, half };
+        let sent =
+            Sent { batch, topic: 0, queue: Some(0), due_ms, deadline_ms, len: 8, key: 0, end, fate, half };
         self.model.sent.push(sent);
         self.model.batches += 1;
     }
@@ -363,6 +382,7 @@ impl World {
         let due_ms = if self.random.percent(30) { self.now_ms() + self.random.below(3_000) } else { 0 };
         let message = NewMessage {
             topic: TOPICS[0],
+            keys: &KEYS[..1],
             queue: QueueChoice::Explicit(0),
             deliver_at_ms: (due_ms > 0).then_some(due_ms),
             body: &body,
@@ -374,7 +394,8 @@ impl World {
         });
         if let Some(Appended { first, end, .. }) = begun {
             self.model.replaced(first);
-            let half = Half { id: first, begun_ms: self.now_ms(), end, durable: false };
+            let half =
+                Half { id: first, begun_ms: self.now_ms(), end, durable: false, rollback_asked: false };
             self.push_one(Fate::Half, Position(0), due_ms, Some(half));
         }
     }
@@ -416,13 +437,17 @@ impl World {
                 assert!(!committed, "message {id} was committed and is rolled back");
                 if !rolled_back {
                     sent.fate = Fate::RollingBack(appended.end);
+                    sent.half = Some(Half { rollback_asked: true, ..half });
                 }
             }
             Err(TransactionError::Decided(Outcome::Committed)) => assert!(committed && !commits),
             Err(TransactionError::Decided(Outcome::RolledBack)) => {
                 let waited_ms =
                     POLICIES.check_first_ms + POLICIES.check_every_ms * u64::from(POLICIES.checks_max);
-                assert!(rolled_back || now_ms >= half.begun_ms + waited_ms, "{id} is rolled back too early");
+                assert!(
+                    half.rollback_asked || now_ms >= half.begun_ms + waited_ms,
+                    "{id} is rolled back too early"
+                );
                 assert!(!committed && commits);
                 if !rolled_back {
                     sent.fate = Fate::RollingBack(queue.end());
@@ -462,7 +487,7 @@ impl World {
     }
 
     fn receive(&mut self, queue: &Queue) -> usize {
-        let group = self.random.below(2) as usize;
+        let group = self.random.below(GROUPS.len() as u64) as usize;
         let max = 1 + self.random.below(6) as usize;
         self.receive_up_to(queue, group, max)
     }
@@ -477,6 +502,9 @@ impl World {
         };
         assert!(found.len() <= max);
         let now_ms = self.now_ms();
+        if group == ORDERED {
+            self.check_order(queue, &found);
+        }
         for Delivery { receipt, message, .. } in &found {
             let (id, topic) = self.check_content(message);
             let sent = &self.model.sent[id as usize];
@@ -488,6 +516,7 @@ impl World {
             self.see(queue, id, topic, message);
             let group = &mut self.model.groups[group];
             self.tally.delivered += 1;
+            *group.deliveries.entry(id).or_default() += 1;
             self.tally.again += u64::from(group.done.contains(&id));
             assert!(!group.now.contains(&id), "message {id} was acknowledged in this life");
             assert!(!group.safe.contains(&id), "message {id} was acknowledged and checkpointed");
@@ -495,6 +524,34 @@ impl World {
             assert!(before.is_none_or(|(_, until_ms)| until_ms <= now_ms), "message {id} is leased");
         }
         found.len()
+    }
+
+    /// Whatever stands before one of these in its queue, with the same key, was dealt with.
+    fn check_order(&mut self, queue: &Queue, found: &[Delivery]) {
+        for message in queue.scan(self.scanned.unwrap_or(queue.start())).map(Result::unwrap) {
+            self.scanned = Some(message.position);
+            let waits = message.times.deliver_at_ms.is_some_and(|at_ms| at_ms > message.times.born_at_ms);
+            let (id, topic) = self.check_content(&message);
+            if !waits {
+                self.see(queue, id, topic, &message);
+            }
+        }
+        let now_ms = self.now_ms();
+        let model = &self.model.groups[ORDERED];
+        for message in found.iter().map(|delivery| &delivery.message) {
+            let id = id_of(&message.body);
+            let key = self.model.sent[id as usize].key;
+            for (&(_, _, offset), &(before, _)) in
+                self.model.seen.iter().filter(|((topic, queue, offset), _)| {
+                    *topic == 0 && *queue == message.queue && *offset < message.offset
+                })
+            {
+                let sent = &self.model.sent[before as usize];
+                let may_be_dead = model.deliveries.get(&before).is_some_and(|count| *count >= ATTEMPTS_MAX);
+                let done = model.done.contains(&before) || now_ms >= sent.deadline_ms || may_be_dead;
+                assert!(sent.key != key || done, "message {id} overtakes {before} at offset {offset}");
+            }
+        }
     }
 
     /// What got out must stay.
@@ -513,7 +570,7 @@ impl World {
     }
 
     fn ack(&mut self, queue: &Queue) {
-        let group = self.random.below(2) as usize;
+        let group = self.random.below(GROUPS.len() as u64) as usize;
         let Some((id, receipt, live)) = self.pick(group) else { return };
         let result = queue.ack(TOPICS[0], GROUPS[group], &[receipt]).remove(0);
         assert_eq!(result.is_ok(), live, "an acknowledgement counts until the lease ends");
@@ -530,7 +587,7 @@ impl World {
     }
 
     fn nack(&mut self, queue: &Queue) {
-        let group = self.random.below(2) as usize;
+        let group = self.random.below(GROUPS.len() as u64) as usize;
         let delay_ms = self.random.percent(50).then(|| self.random.below(2_000));
         let Some((id, receipt, live)) = self.pick(group) else { return };
         let result = queue.nack(TOPICS[0], GROUPS[group], &[receipt], delay_ms).remove(0);
@@ -539,7 +596,7 @@ impl World {
     }
 
     fn extend(&mut self, queue: &Queue) {
-        let group = self.random.below(2) as usize;
+        let group = self.random.below(GROUPS.len() as u64) as usize;
         let Some((id, receipt, live)) = self.pick(group) else { return };
         let result = queue.extend(TOPICS[0], GROUPS[group], &[receipt], LEASE_MS).remove(0);
         assert_eq!(result.is_ok(), live);
@@ -584,6 +641,7 @@ impl World {
                 self.decide_one(&queue, &calm, id, false);
             }
         }
+        queue.set_ordered(TOPICS[0], GROUPS[ORDERED], true).expect("nothing fails");
         self.clock.advance(20_000);
         let mut idle = 0;
         for _ in 0..1_000 {

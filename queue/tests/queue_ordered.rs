@@ -1,0 +1,162 @@
+//! Ordered groups: one at a time per key, in order, through retries and restarts. And broadcasts.
+#![allow(clippy::unwrap_used)]
+
+mod queue_support;
+
+use queue_support::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+use tidegate_queue::*;
+
+fn keyed<'a>(key: &'a [&'a str], body: &'a [u8]) -> NewMessage<'a> {
+    NewMessage { keys: key, ..message(body) }
+}
+
+/// Two customers, three messages of the first and two of the second, in one queue.
+fn five(queue: &Queue) {
+    let (a, b) = (["a"], ["b"]);
+    append(
+        queue,
+        &[
+            keyed(&a, b"a0"),
+            keyed(&a, b"a1"),
+            keyed(&b, b"b0"),
+            keyed(&a, b"a2"),
+            keyed(&b, b"b1"),
+            message(b"free"),
+        ],
+    );
+}
+
+fn ordered(folder: &Folder) -> Queue {
+    let queue = folder.open();
+    queue.set_ordered(TOPIC, GROUP, true).unwrap();
+    five(&queue);
+    queue
+}
+
+#[test]
+fn one_of_each_key_is_out_and_the_others_go_on() {
+    let folder = Folder::new();
+    let queue = ordered(&folder);
+    let first = receive(&queue, GROUP, 10, 60_000);
+    assert_eq!(bodies(&first), ["a0", "b0", "free"]);
+    assert!(receive(&queue, GROUP, 10, 60_000).is_empty());
+    ack(&queue, GROUP, &first[1]).unwrap();
+    let second = receive(&queue, GROUP, 10, 60_000);
+    assert_eq!(bodies(&second), ["b1"]);
+    ack(&queue, GROUP, &first[0]).unwrap();
+    let third = receive(&queue, GROUP, 10, 60_000);
+    assert_eq!(bodies(&third), ["a1"]);
+    ack(&queue, GROUP, &third[0]).unwrap();
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["a2"]);
+}
+
+#[test]
+fn a_retry_comes_before_what_is_behind_it_and_blocks_only_its_key() {
+    let folder = Folder::new();
+    let queue = ordered(&folder);
+    let first = receive(&queue, GROUP, 10, 60_000);
+    queue.nack(TOPIC, GROUP, &[first[0].receipt.clone()], Some(5_000))[0].unwrap();
+    ack(&queue, GROUP, &first[1]).unwrap();
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["b1"]);
+    folder.clock.advance(5_000);
+    let again = receive(&queue, GROUP, 10, 1_000);
+    assert_eq!((bodies(&again), again[0].attempt), (vec!["a0".to_owned()], 2));
+    // Its consumer goes away: the next one gets it, and nothing overtakes.
+    folder.clock.advance(1_000);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["a0"]);
+    // That was the last attempt.
+    folder.clock.advance(1_000);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["a1"]);
+    assert_eq!(queue.take_reports(9, None)[0].kind, ReportKind::DeadLettered);
+}
+
+#[test]
+fn the_order_is_the_same_after_a_restart() {
+    let folder = Folder::new();
+    let queue = ordered(&folder);
+    let first = receive(&queue, GROUP, 10, 60_000);
+    queue.nack(TOPIC, GROUP, &[first[0].receipt.clone()], Some(5_000))[0].unwrap();
+    queue.checkpoint().unwrap();
+    drop(queue);
+    let queue = folder.open();
+    // a0 waits for its retry; a1 and a2 were in line behind it.
+    let second = receive(&queue, GROUP, 10, 60_000);
+    assert_eq!(bodies(&second), ["b0", "free"]);
+    folder.clock.advance(5_000);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["a0"]);
+}
+
+#[test]
+fn what_is_dropped_at_its_deadline_lets_the_next_go() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.set_ordered(TOPIC, GROUP, true).unwrap();
+    let key = ["a"];
+    let late = |body| NewMessage { deadline_ms: Some(NOW_MS + 1_000), ..keyed(&key, body) };
+    append(&queue, &[late(b"0"), late(b"1"), keyed(&key, b"2")]);
+    let first = receive(&queue, GROUP, 10, 60_000);
+    queue.nack(TOPIC, GROUP, &[first[0].receipt.clone()], Some(60_000))[0].unwrap();
+    folder.clock.advance(1_000);
+    queue.tick();
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["2"]);
+}
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_waits_is_woken_when_the_next_of_a_key_may_go() {
+    let folder = Folder::new();
+    let queue = ordered(&folder);
+    let first = receive(&queue, GROUP, 10, 60_000);
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let request = ReceiveRequest { topic: TOPIC, group: GROUP, max: 1, lease_ms: 1_000, tags: &[] };
+    let mut slot = None;
+    assert!(queue.poll_receive(&mut Context::from_waker(&waker), &mut slot, &request).is_pending());
+    ack(&queue, GROUP, &first[0]).unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert!(queue.poll_receive(&mut Context::from_waker(&waker), &mut slot, &request).is_ready());
+}
+
+#[test]
+fn a_group_that_is_no_longer_ordered_delivers_what_waited_in_line() {
+    let folder = Folder::new();
+    let queue = ordered(&folder);
+    assert_eq!(receive(&queue, GROUP, 10, 60_000).len(), 3);
+    queue.set_ordered(TOPIC, GROUP, false).unwrap();
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 60_000)), ["a1", "a2", "b1"]);
+}
+
+#[test]
+fn each_consumer_of_a_broadcast_sees_every_message_and_goes_on_where_it_was() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"0")]);
+    let join =
+        |queue: &Queue, consumer| queue.join_broadcast(TOPIC, "news", consumer, StartFrom::First).unwrap();
+    let (one, two) = (join(&queue, "one"), join(&queue, "two"));
+    append(&queue, &[message(b"1")]);
+    for delivery in receive(&queue, &one, 10, 60_000) {
+        ack(&queue, &one, &delivery).unwrap();
+    }
+    assert_eq!(bodies(&receive(&queue, &two, 10, 60_000)), ["0", "1"]);
+    queue.close().unwrap();
+    drop(queue);
+    let queue = folder.open();
+    append(&queue, &[message(b"2")]);
+    assert_eq!(bodies(&receive(&queue, &join(&queue, "one"), 10, 60_000)), ["2"]);
+    assert!(queue.delete_group(TOPIC, &one).unwrap());
+    assert!(!queue.delete_group(TOPIC, &one).unwrap());
+    drop(queue);
+    let queue = folder.open();
+    assert!(queue.group_counts(TOPIC, &one).is_none() && queue.group_counts(TOPIC, &two).is_some());
+}
