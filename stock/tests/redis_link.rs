@@ -187,7 +187,10 @@ async fn wait_tells_whether_a_replica_has_it() {
     assert_eq!(count(&link, None).await, Ok(Value::Int(1)));
     let started = Instant::now();
     let unknown = count_replicated(&link).await;
-    assert!(matches!(&unknown, Err(CallError::Unknown(t)) if t.contains("wait_replicas")), "{unknown:?}");
+    assert!(
+        matches!(&unknown, Err(CallError::Unreplicated(t)) if t.contains("wait_replicas")),
+        "{unknown:?}"
+    );
     assert!(started.elapsed() < AT_ONCE);
     let replica = server.replica();
     server.command(&["SCRIPT", "FLUSH"]);

@@ -138,7 +138,7 @@ async fn every_operation_runs_with_these_rights() {
     assert!(matches!(&refused, Err(CallError::Refused(text)) if text.contains("can't run")), "{refused:?}");
     server.command(&["ACL", "SETUSER", "gate", "+incrby"]);
     let waited = count_replicated(&replicated).await;
-    assert!(matches!(&waited, Err(CallError::Unknown(text)) if text.contains("replica")), "{waited:?}");
+    assert!(matches!(&waited, Err(CallError::Unreplicated(text)) if text.contains("replica")), "{waited:?}");
     assert!(!format!("{waited:?}").contains("refused"), "{waited:?}");
     let refused = link(options).command(KEY, None, Cmd::new().arg("GET").arg(KEY)).await;
     assert!(matches!(&refused, Err(CallError::Refused(text)) if text.contains("NOPERM")), "{refused:?}");

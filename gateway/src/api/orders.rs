@@ -60,7 +60,7 @@ pub(super) async fn place(
 pub(super) fn unknown_sale(app: &App, sale: &str) -> Refusal {
     let Some(shared) = app.stock.shared() else { return Refusal::SaleNotFound };
     match shared.unready() {
-        Some(why) => Refusal::LedgerUnavailable(why),
+        Some(why) => Refusal::LedgerUnavailable(why.into()),
         None if shared.find(sale).is_some() => Refusal::SalePaused,
         None => Refusal::SaleNotFound,
     }

@@ -72,7 +72,7 @@ pub enum Refusal {
     /// The sale waits until its ledger is whole again.
     SalePaused,
     /// The ledger cannot be asked now; why. Nothing was done.
-    LedgerUnavailable(&'static str),
+    LedgerUnavailable(Cow<'static, str>),
     /// The ledger is at one of its bounds.
     LedgerFull(&'static str),
     /// A sale operation failed.
@@ -198,7 +198,10 @@ impl Refusal {
                     "the stock is being checked after a failure; nothing was sold or lost by this request";
                 with_retry_after(problem(&document().detail(why)), JOURNAL_RETRY)
             }
-            Self::LedgerFull(why) | Self::LedgerUnavailable(why) | Self::QueueBusy(why) => {
+            Self::LedgerUnavailable(why) => {
+                with_retry_after(problem(&document().detail(why.as_ref())), JOURNAL_RETRY)
+            }
+            Self::LedgerFull(why) | Self::QueueBusy(why) => {
                 with_retry_after(problem(&document().detail(*why)), JOURNAL_RETRY)
             }
             Self::Journal(error) | Self::Sale(SaleError::Journal(error)) => journal(document(), *error),

@@ -40,7 +40,7 @@ impl From<LedgerError> for Refusal {
             LedgerError::Journal(error) => Self::Journal(error),
             LedgerError::Unknown { ticket } => Self::Unknown { ticket },
             LedgerError::Paused => Self::SalePaused,
-            LedgerError::Unavailable(why) => Self::LedgerUnavailable(why),
+            LedgerError::Unavailable(why) => Self::LedgerUnavailable(why.into()),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::pipeline::refused;
 use crate::state::Core;
 use http::StatusCode;
 use serde::Serialize;
+use std::borrow::Cow;
 use tidegate_client::wire;
 use tidegate_stock::JournalError;
 
@@ -27,7 +28,11 @@ pub(in crate::api) fn readyz(core: &Core) -> Result<Answer, Refusal> {
         return Err(Refusal::QueueBusy("the gateway is shutting down"));
     }
     app.queue.takes_new().map_err(refused)?;
-    if let Some(why) = app.stock.shared().and_then(|shared| shared.unready()) {
+    if let Some(shared) = app.stock.shared()
+        && let Some(why) = shared.unready()
+    {
+        let detail = shared.trouble.detail();
+        let why = detail.map_or(Cow::Borrowed(why), |detail| Cow::Owned(detail.to_string()));
         return Err(Refusal::LedgerUnavailable(why));
     }
     Ok(answer::json(StatusCode::OK, &Health { status: "ready" }))

@@ -301,11 +301,7 @@ impl Batcher {
                     drop(flight);
                 }
                 Err(error) => {
-                    let refused = if error.is_unknown() {
-                        LedgerError::Unknown { ticket: None }
-                    } else {
-                        core.refusal(&self.sale, &error)
-                    };
+                    let refused = core.refusal(&self.sale, &error);
                     for (call, to) in calls.iter().zip(replies) {
                         let error = match &refused {
                             LedgerError::Unknown { .. } => LedgerError::Unknown { ticket: Some(call.ticket) },

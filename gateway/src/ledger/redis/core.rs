@@ -103,6 +103,10 @@ impl CoreLedger {
             }
             OpError::Call(CallError::Unavailable(_)) => LedgerError::Unavailable("Redis is not reachable"),
             OpError::Call(CallError::Refused(_)) => LedgerError::Unavailable("Redis refuses the call"),
+            OpError::Call(CallError::Unreplicated(why)) => {
+                self.shared.trouble.unreplicated(why);
+                LedgerError::Unknown { ticket: None }
+            }
             OpError::Call(CallError::Unknown(_)) | OpError::Reply(_) => LedgerError::Unknown { ticket: None },
         }
     }
@@ -301,7 +305,8 @@ impl CoreLedger {
         self.shared.place(id, sale);
         let (end, mut pause) = (Instant::now() + DURABLE_WAIT_MAX, PENDING_FIRST);
         while told.pending {
-            if Instant::now() >= end {
+            // Without replicas no note is cleared: there is nothing to wait for.
+            if Instant::now() >= end || self.shared.trouble.is_unreplicated() {
                 return Err(LedgerError::Unknown { ticket: Some(id) });
             }
             tokio::time::sleep(pause).await;

@@ -6,7 +6,6 @@ use crate::state::Core;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_stock::redis::ops::Fleet;
 use tracing::{error, warn};
@@ -87,7 +86,7 @@ async fn beat(
     }
     *process = fleet.process;
     recorded.clear();
-    shared.reachable.store(true, Ordering::Relaxed);
+    shared.trouble.answered();
     let written = record_members(ledger, &fleet).await;
     let joined = fleet.member && !shared.is_member();
     match &written {

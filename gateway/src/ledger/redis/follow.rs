@@ -41,7 +41,7 @@ pub async fn run_follow(core: Rc<Core>) {
             match find_sales(&ledger).await {
                 Ok(()) => named = true,
                 Err(error) => {
-                    shared.reachable.store(!matches!(error, OpError::Call(_)), Ordering::Relaxed);
+                    shared.trouble.failed(error.to_string());
                     next = Instant::now() + AGAIN;
                 }
             }
@@ -115,14 +115,14 @@ async fn look_until_seen(ledger: Rc<CoreLedger>, sale: Arc<SaleShared>, looks: R
         while let Some(turn) = sale.look_due() {
             match look(&ledger, &sale).await {
                 Ok(seen) => {
-                    shared.reachable.store(true, Ordering::Relaxed);
+                    shared.trouble.answered();
                     sale.looked(turn, matches!(seen, Seen::TakenOver));
                     shared.looked.notify_waiters();
                 }
                 Err(why) => {
                     let first = sale.look_failed();
-                    if shared.reachable.swap(false, Ordering::Relaxed) && first {
-                        warn!(sale = %sale.keys.sale, %why, "the sale cannot be read from Redis; tried again");
+                    if shared.trouble.failed(why.clone()) && first {
+                        warn!(sale = %sale.keys.sale, why, "the sale cannot be read from Redis; tried again");
                     }
                     tokio::time::sleep(AGAIN).await;
                     break;

@@ -7,6 +7,7 @@
 //! owed.rs       records appended for a note: cleared once they are durable
 //! roll.rs       whose logs make up the ledger
 //! start.rs      what this gateway's own log tells at start; the gateway's id
+//! trouble.rs    what is wrong with Redis, for whoever asks
 //!
 //! On the settle thread, which alone decides whether a sale may sell:
 //! follow.rs     looks at every sale, hears the news, follows the feed of wins
@@ -27,6 +28,7 @@ mod roll;
 mod shared;
 mod start;
 mod sweep;
+mod trouble;
 
 pub use self::core::CoreLedger;
 pub use fleet::{Tells, run_fleet};

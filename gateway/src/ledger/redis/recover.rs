@@ -75,7 +75,9 @@ async fn step<T>(ledger: &CoreLedger, call: impl AsyncFn() -> Result<T, OpError>
         };
         match outcome {
             Ok(done) => return Ok(done),
-            Err(OpError::Call(CallError::Unavailable(_) | CallError::Unknown(_))) if tries < TRIES => {
+            Err(OpError::Call(
+                CallError::Unavailable(_) | CallError::Unknown(_) | CallError::Unreplicated(_),
+            )) if tries < TRIES => {
                 tries += 1;
             }
             Err(error) => return Err(error.into()),

@@ -2,6 +2,7 @@
 
 use super::passes::Passes;
 use super::roll::Roll;
+use super::trouble::Trouble;
 use crate::admission::SaleGate;
 use crate::pipeline::Journal;
 use arc_swap::ArcSwapOption;
@@ -34,8 +35,8 @@ pub struct Shared {
     pub(super) roll: Mutex<Roll>,
     /// All sales were looked at once: an unknown name is then unknown.
     pub(super) followed: AtomicBool,
-    /// Redis answered lately.
-    pub(super) reachable: AtomicBool,
+    /// What is wrong with Redis.
+    pub trouble: Trouble,
     /// Another process goes on in this one's place. For good: only a new start sells again.
     replaced: Arc<AtomicBool>,
     /// Newest record appended for the shared ledger.
@@ -109,7 +110,7 @@ impl Shared {
             fleet: ArcSwapOption::empty(),
             roll: Mutex::default(),
             followed: AtomicBool::new(false),
-            reachable: AtomicBool::new(false),
+            trouble: Trouble::default(),
             replaced: Arc::default(),
             last: AtomicU64::new(0),
             passes: Passes::default(),
@@ -193,7 +194,7 @@ impl Shared {
         if self.is_replaced() {
             return self.unprepared();
         }
-        if self.reachable.load(Ordering::Relaxed) { self.unprepared() } else { Some("Redis does not answer") }
+        self.trouble.now().or_else(|| self.unprepared())
     }
 
     /// Why this gateway could not sell even if Redis answered, or nothing.

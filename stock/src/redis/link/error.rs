@@ -9,9 +9,12 @@ pub enum CallError {
     /// that were not answered.
     #[error("{0}")]
     Unavailable(String),
-    /// Sent and not answered, or not replicated as asked: it may have run, or still run.
+    /// Sent and not answered: it may have run, or still run.
     #[error("{0}")]
     Unknown(String),
+    /// It ran, and too few replicas say that they have it: a failover may take it back.
+    #[error("{0}")]
+    Unreplicated(String),
     /// Definite: nothing was sent, because the server is another one than expected.
     #[error("Redis is another one than before (now {now}); what it holds may lack the last writes")]
     LineageChanged {

@@ -140,7 +140,7 @@ impl Lane {
             }
             None => "no replica said in time that it has it".to_owned(),
         };
-        Err(CallError::Unknown(format!(
+        Err(CallError::Unreplicated(format!(
             "Redis at {} ran it, but {text}; {replicas} must have it within {:?} (wait_replicas, wait_timeout)",
             connection.address, self.connector.options.wait_timeout
         )))

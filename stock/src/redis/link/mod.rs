@@ -155,7 +155,7 @@ impl Link {
         self.0.call(key, expected, Call::Script { script, keys, args }, Manner::Plain).await
     }
 
-    /// As [`Link::script`], and until `wait_replicas` replicas have what it wrote; `Unknown` when they have not
+    /// As [`Link::script`], and until `wait_replicas` replicas have what it wrote; `Unreplicated` when they have not
     /// within `wait_timeout`. All of it is bounded by `call_timeout`.
     pub async fn script_replicated(
         &self,

@@ -70,7 +70,7 @@ pub enum OpError {
 impl OpError {
     /// Whether the operation may have run, or may still run.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Call(CallError::Unknown(_)) | Self::Reply(_))
+        matches!(self, Self::Call(CallError::Unknown(_) | CallError::Unreplicated(_)) | Self::Reply(_))
     }
 }
 
