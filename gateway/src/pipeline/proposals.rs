@@ -13,10 +13,13 @@ use std::task::Poll;
 use std::time::Duration;
 use tidegate_queue::{Delivery, ReceiveRequest, Report, ReportKind};
 use tidegate_stock::{Proposal, TicketId, Transition};
+use tokio::task::JoinSet;
 use tracing::error;
 
 /// Reports, timers and overdue tickets taken in one go.
 const BATCH: usize = 256;
+/// Batches of pay timers under way at once.
+const EXPIRING_MAX: usize = 8;
 /// A timer's lease; also the pause before a refused proposal is made again.
 const TIMER_LEASE_MS: u64 = 10_000;
 /// Pause before a proposal that the log refused is made again.
@@ -30,7 +33,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub async fn run_proposals(core: Rc<Core>) {
     tokio::select! {
         () = reports(&core) => {}
-        () = pay_timers(&core) => {}
+        () = pay_timers(core.clone()) => {}
         () = overdue(&core) => {}
         () = core.app.stopping.wait() => {}
     }
@@ -78,8 +81,9 @@ fn proposal_of(report: &Report) -> Option<(TicketId, Transition<'static>)> {
     Some((ticket, transition))
 }
 
-async fn pay_timers(core: &Core) {
+async fn pay_timers(core: Rc<Core>) {
     let queue = &core.app.queue;
+    let mut running = JoinSet::new();
     let request = ReceiveRequest {
         topic: topics::PAY_TIMERS,
         group: topics::PAY_TIMERS_GROUP,
@@ -90,7 +94,14 @@ async fn pay_timers(core: &Core) {
     let mut slot = None;
     loop {
         match poll_fn(|cx| queue.poll_receive(cx, &mut slot, &request)).await {
-            Ok(due) => expire(core, due).await,
+            Ok(due) => {
+                // Each batch waits for Redis and for the disk: many that are due at once do not wait one after the other.
+                while running.len() >= EXPIRING_MAX {
+                    running.join_next().await;
+                }
+                while running.try_join_next().is_some() {}
+                running.spawn_local(expire(core.clone(), due));
+            }
             Err(refusal) => {
                 error!(%refusal, "pay timers cannot be received; the sweep expires orders meanwhile");
                 tokio::time::sleep(SWEEP).await;
@@ -100,7 +111,7 @@ async fn pay_timers(core: &Core) {
     }
 }
 
-async fn expire(core: &Core, due: Vec<Delivery>) {
+async fn expire(core: Rc<Core>, due: Vec<Delivery>) {
     let queue = &core.app.queue;
     let (mut proposals, mut receipts) = (Vec::new(), Vec::new());
     let (mut done, mut again) = (Vec::new(), Vec::new());
