@@ -5,11 +5,13 @@
 --        {'S', version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item, born} a sale
 --        {'R', restock id, units}
 --        {'O', ticket, hash of the buyer, packed ticket's fields} an order
---        {'T', ticket, version, status, at, buyer, quantity, claim epoch, order id, pay by, payment id, reason} a transition
+--        {'T', ticket, version, status, at, buyer, quantity, claim epoch, order id, pay by, payment id, reason, hash of the
+--        buyer} a transition
 --        {'F', ticket, payment id} late money; it waits in s, as 'f' and the ticket, until the ticket is known
 -- reply  'ok', or 'over' when this recovery has ended or another has begun
 -- keeps  the newest version of a ticket wins, of equals the highest claim epoch, then what holds its units; available may go
---        below zero; a note whose record turns up is cleared
+--        below zero; a note whose record turns up is cleared; a ticket of which only a transition is known can be found
+--        and is its buyer's like every other: the log with its order may never come
 local recovery, me = ARGV[1], ARGV[2]
 local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret', 'born')
 if not m[1] or m[1] == '' or m[2] ~= recovery then return 'over' end
@@ -32,8 +34,25 @@ local function effect(t)
   return 0, 0, q
 end
 
--- Stores a ticket and what follows from its change: units, the buyer's allowance, what is due.
-local function store(id, before, t, entry)
+-- An entry of a buyer's tickets, by key and body of the order; without one, no key matches it.
+local NONE = string.rep('-', 16)
+local function entry(id, key, body)
+  return id .. (key == '' and NONE or key) .. (body == '' and NONE or body)
+end
+
+-- The entries with that of a ticket put in the place of the one it had.
+local function replaced(entries, new)
+  for e = 1, #entries, 58 do
+    if string.sub(entries, e, e + 25) == string.sub(new, 1, 26) then
+      return string.sub(entries, 1, e - 1) .. new .. string.sub(entries, e + 58)
+    end
+  end
+  return entries .. new
+end
+
+-- Stores a ticket and what follows from its change: units, the buyer's allowance and entries, what is due. A ticket that was
+-- not there is a win in the feed.
+local function store(id, before, t, hash)
   local l0, s0, r0 = effect(before)
   local l1, s1, r1 = effect(t)
   live, sold, back = live + l1 - l0, sold + s1 - s0, back + r1 - r0
@@ -44,8 +63,14 @@ local function store(id, before, t, entry)
     counted, ever, entries = tonumber(c), tonumber(e), rest
   end
   counted = counted + l1 + s1 - l0 - s0
-  if not before then ever = ever + t[QUANTITY] end
-  redis.call('HSET', B, t[BUYER], math.max(0, counted) .. ',' .. ever .. ';' .. entries .. (entry or ''))
+  if not before then
+    ever = ever + t[QUANTITY]
+    entries = entries .. entry(id, t[KEY], t[BODY])
+    feed[#feed + 1] = id .. hash
+  elseif before[BODY] ~= t[BODY] then
+    entries = replaced(entries, entry(id, t[KEY], t[BODY]))
+  end
+  redis.call('HSET', B, t[BUYER], math.max(0, counted) .. ',' .. ever .. ';' .. entries)
   redis.call('HSET', T, id, cmsgpack.pack(t))
   if t[STATUS] == 'q' then
     redis.call('ZADD', D, t[DEADLINE], id)
@@ -105,8 +130,7 @@ local function order(r)
     end
     return
   end
-  feed[#feed + 1] = id .. r[3]
-  store(id, before, t, id .. (o[KEY] == '' and '----------------' or o[KEY]) .. o[BODY])
+  store(id, before, t, r[3])
 end
 
 local function transition(r)
@@ -114,6 +138,7 @@ local function transition(r)
   local before, t = load(id)
   if not t then
     t = blank(r[6], r[7])
+    t[WON], t[DEADLINE] = at, at -- not later than
     early_money(id, t)
   end
   local newer = v > t[VERSION]
@@ -133,7 +158,7 @@ local function transition(r)
   elseif not newer then
     return
   end
-  store(id, before, t)
+  store(id, before, t, r[13])
 end
 
 local function late_money(r)

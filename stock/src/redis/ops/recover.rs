@@ -78,6 +78,7 @@ impl Reapply {
             record.pay_by_ms.unwrap_or_default(),
             record.payment_id.unwrap_or_default(),
             record.reason.unwrap_or_default(),
+            hex(hash_of(record.buyer)),
         )));
     }
 }
