@@ -705,7 +705,7 @@ impl<'s> World<'s> {
                 .collect();
             orders.sort_unstable();
             orders.dedup();
-            let answers = gateway.ops.validate(&self.keys, &self.meta.lineage, &orders).await.unwrap();
+            let answers = gateway.ops.validate(&self.keys, &self.fence(), &orders).await.unwrap();
             for ((ticket, epoch), answer) in orders.iter().zip(answers) {
                 if answer == Delivers::Yes {
                     assert!(
@@ -930,7 +930,7 @@ impl<'s> World<'s> {
         paused("sweep", gateway.ops.sweep(&keys, fence, u64::MAX >> 12, 10, 10).await.unwrap_err());
         paused("resolve", gateway.ops.resolve(&keys, fence, &[order.ticket]).await.unwrap_err());
         paused("restock", gateway.ops.restock(&keys, &lineage, "new", 1).await.unwrap_err());
-        paused("validate", gateway.ops.validate(&keys, &lineage, &[(order.ticket, 0)]).await.unwrap_err());
+        paused("validate", gateway.ops.validate(&keys, fence, &[(order.ticket, 0)]).await.unwrap_err());
         paused("put", gateway.ops.put_sale(&keys, &spec, false).await.unwrap_err());
     }
 

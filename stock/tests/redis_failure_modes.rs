@@ -130,7 +130,7 @@ async fn fm03_a_gateway_dies_between_the_decrement_and_its_log_and_the_winner_is
     assert_eq!(claimed.len(), 1);
     shop.b.settle(&shop.keys, &shop.fence).await;
     assert!(matches!(shop.b.log[0].record, testing::OwnedRecord::Order { ticket: t, .. } if t == ticket));
-    let yes = shop.b.ops.validate(&shop.keys, &shop.fence.lineage, &[(ticket, 1)]).await.unwrap();
+    let yes = shop.b.ops.validate(&shop.keys, &shop.fence, &[(ticket, 1)]).await.unwrap();
     assert_eq!(yes, [Delivers::Yes]);
     assert_eq!(shop.available().await, 1);
     // And the log alone brings it back.
@@ -637,7 +637,7 @@ async fn fm51_a_gateway_never_comes_back_and_each_of_its_tickets_has_an_end() {
             _ => None,
         })
         .collect();
-    let answers = shop.b.ops.validate(&shop.keys, &fence.lineage, &orders).await.unwrap();
+    let answers = shop.b.ops.validate(&shop.keys, &fence, &orders).await.unwrap();
     let delivers: BTreeSet<_> =
         orders.iter().zip(answers).filter(|(_, a)| *a == Delivers::Yes).map(|((id, _), _)| *id).collect();
     assert_eq!(delivers, BTreeSet::from([owed, queued]));
@@ -686,9 +686,8 @@ async fn fm52_a_gateway_that_slept_between_script_and_append_delivers_nothing_an
         let told = shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap().remove(0).unwrap();
         assert_eq!(told.pending, n % 2 == 1, "its clearing finds no note");
         shop.b.settle(&shop.keys, &shop.fence).await;
-        let lineage = &shop.fence.lineage;
-        let mine = shop.a.ops.validate(&shop.keys, lineage, &[(ticket, 0)]).await.unwrap();
-        let theirs = shop.b.ops.validate(&shop.keys, lineage, &[(ticket, 1)]).await.unwrap();
+        let mine = shop.a.ops.validate(&shop.keys, &shop.fence, &[(ticket, 0)]).await.unwrap();
+        let theirs = shop.b.ops.validate(&shop.keys, &shop.fence, &[(ticket, 1)]).await.unwrap();
         assert_eq!((mine[0], theirs[0]), (Delivers::Over, Delivers::Yes));
     }
     assert_eq!(shop.available().await, 0);
@@ -704,8 +703,90 @@ async fn fm52_an_order_logged_after_another_took_the_ticket_over_is_delivered_by
     // Both are at claim epoch 1 now: `b` by its step, `a` by claiming the order's note.
     shop.a.claim_all(&shop.keys, &shop.fence, 300).await.unwrap();
     shop.settle().await;
-    let mine = shop.a.ops.validate(&shop.keys, &shop.fence.lineage, &[(ticket, 1)]).await.unwrap();
+    let mine = shop.a.ops.validate(&shop.keys, &shop.fence, &[(ticket, 1)]).await.unwrap();
     assert_eq!(mine, [Delivers::Over]);
+}
+
+/// Its order was in a log that an operator gave up, its step is in another.
+#[tokio::test]
+async fn fm51_a_ticket_of_which_only_a_step_is_left_is_paid_found_and_its_buyers() {
+    let mut shop = Shop::open(spec(5)).await;
+    let r = Reserve { sale: SALE, ..support::order("ann", Some("key")) };
+    assert_eq!(shop.reserve(&r).await, Reserved::Won);
+    shop.settle().await;
+    let (keys, fence, ticket) = (shop.keys.clone(), shop.fence.clone(), r.ticket);
+    shop.b.log_sale(&keys, &shop.look().await);
+    let created = [(ticket, Transition::Created { order_id: "1" })];
+    shop.b.transition(&keys, &fence, 200, &created, false).await.unwrap();
+    shop.b.settle(&keys, &fence).await;
+    let (order_first, before) = (shop.a.log.clone(), shop.b.log.clone());
+    for completed in [false, true] {
+        shop.server.command(&["FLUSHALL"]);
+        shop.b.log.clone_from(&before);
+        let recovery = shop.b.pause(&keys).await.unwrap();
+        for _ in 0..2 {
+            assert!(shop.b.reapply(&keys, &recovery, &shop.b.log).await);
+        }
+        for _ in 0..if completed { 2 } else { 0 } {
+            assert!(shop.a.reapply(&keys, &recovery, &order_first).await);
+        }
+        let resumed = shop.b.ops.resume(&keys, &recovery, true, 0, &[], &[]).await.unwrap();
+        assert!(matches!(resumed, Resumed::Resumed { .. }), "{resumed:?}");
+        let fence = shop.b.fence(&keys).await;
+        shop.fence = fence.clone();
+        let (feed, _) = shop.b.ops.feed(&keys, 0).await.unwrap();
+        assert_eq!(feed.iter().map(|win| win.ticket).collect::<Vec<_>>(), [ticket]);
+        assert_eq!(feed[0].buyer_hash, hash_of("ann"));
+        let mine = shop.b.ops.tickets_of(&keys, "ann", 10).await.unwrap().unwrap();
+        assert_eq!(mine.iter().map(|told| told.ticket).collect::<Vec<_>>(), [ticket]);
+        let again = shop.reserve(&Reserve { sale: SALE, ..support::order("ann", Some("other")) }).await;
+        assert_eq!(again, Reserved::LimitReached { pending: false, tickets: vec![ticket] });
+        let repeat = shop.reserve(&Reserve { sale: SALE, ..support::order("ann", Some("key")) }).await;
+        match repeat {
+            Reserved::Repeat { ticket: same, .. } => assert!(completed && same == ticket),
+            Reserved::LimitReached { .. } => assert!(!completed),
+            other => panic!("{other:?}"),
+        }
+        let told = shop.b.ops.read(&keys, &[ticket]).await.unwrap().remove(0).unwrap();
+        assert_eq!(told.packed.item.is_empty(), !completed);
+        let paid = [(ticket, Transition::Paid { payment_id: "p" })];
+        let moved = shop.b.transition(&keys, &fence, 300, &paid, false).await.unwrap().remove(0);
+        assert!(matches!(moved, Moved::Done { .. }), "{moved:?}");
+        shop.b.settle(&keys, &fence).await;
+        assert_eq!(shop.available().await, 4);
+    }
+}
+
+/// A machine with a gateway and Redis on it goes at once: what the one was about to write down was only in the other.
+#[tokio::test]
+async fn fm52_an_order_is_not_over_by_what_is_in_no_log_yet() {
+    let mut shop = Shop::open(spec(3)).await;
+    let (adopted, ended) = (shop.win("ann").await, shop.win("bob").await);
+    shop.settle().await;
+    let claimed = shop.win("eve").await;
+    shop.a.append(usize::MAX);
+    let orders = [adopted, ended, claimed].map(|ticket| (ticket, 0));
+    let (keys, stale) = (shop.keys.clone(), shop.fence.clone());
+    assert_eq!(shop.a.ops.validate(&keys, &stale, &orders).await.unwrap(), [Delivers::Yes; 3]);
+    shop.b.claim_all(&keys, &stale, 200).await.unwrap();
+    let reject = [(ended, Transition::Rejected { reason: "no" })];
+    shop.b.transition(&keys, &stale, 200, &reject, false).await.unwrap();
+    assert_eq!(shop.b.adopt(&keys, &stale, "a", 10, 200).await.len(), 1);
+    assert_eq!(shop.a.ops.validate(&keys, &stale, &orders).await.unwrap(), [Delivers::NotYet; 3]);
+    shop.b.crash();
+    shop.server.command(&["FLUSHALL"]);
+    let lost = shop.a.ops.validate(&keys, &stale, &orders).await;
+    assert!(matches!(lost, Err(OpError::NoSale)), "{lost:?}");
+    shop.recover().await;
+    let behind = shop.a.ops.validate(&keys, &stale, &orders).await;
+    assert!(matches!(behind, Err(OpError::Stale)), "{behind:?}");
+    let fence = shop.fence.clone();
+    assert_eq!(shop.a.ops.validate(&keys, &fence, &orders).await.unwrap(), [Delivers::Yes; 3]);
+    // The same once more, and this time a log holds it.
+    shop.b.adopt(&keys, &fence, "a", 10, 300).await;
+    assert_eq!(shop.a.ops.validate(&keys, &fence, &orders).await.unwrap(), [Delivers::NotYet; 3]);
+    shop.b.settle(&keys, &fence).await;
+    assert_eq!(shop.a.ops.validate(&keys, &fence, &orders).await.unwrap(), [Delivers::Over; 3]);
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn every_operation_runs_with_these_rights() {
     a.ops.read(&keys, &[orders[0].ticket]).await.unwrap();
     assert_eq!(a.ops.tickets_of(&keys, "ann", 10).await.unwrap().unwrap().len(), 1);
     a.ops.by_key(&keys, "ann", hash_of("key"), orders[0].body_hash).await.unwrap();
-    a.ops.validate(&keys, &fence.lineage, &[(orders[2].ticket, 1)]).await.unwrap();
+    a.ops.validate(&keys, &fence, &[(orders[2].ticket, 1)]).await.unwrap();
     assert!(a.ops.audit(&keys).await.unwrap().unwrap().holds);
     assert_eq!(a.ops.feed(&keys, 0).await.unwrap().0.len(), 4);
     assert_eq!(a.ops.due_last(&keys, 10).await.unwrap().len(), 2);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::time::Duration;
 use tidegate_client::wire;
-use tidegate_queue::{Delivery, Receipt, ReceiveRequest};
+use tidegate_queue::{Delivery, Queue, Receipt, ReceiveRequest};
 use tidegate_stock::redis::ops::Delivers;
 use tidegate_stock::{Lsn, TicketId};
 use tokio::time::{Instant, sleep_until};
@@ -29,6 +29,10 @@ const TAGS_MAX: usize = 64;
 
 /// Orders that the shared ledger could not be asked about come again after.
 const ASK_AGAIN_MS: u64 = 200;
+/// Orders that the shared ledger does not know come again after.
+const UNKNOWN_AGAIN_MS: u64 = 1_000;
+/// Shortest lease under which a shared ledger is asked: one that ended meanwhile would cost an attempt.
+const ASKING_MS: u64 = 10_000;
 
 /// Whether the field is written; its default is the configuration's, not the wire type's.
 #[derive(Deserialize)]
@@ -36,7 +40,7 @@ struct Written {
     lease_ms: Option<IgnoredAny>,
 }
 
-/// Cancel safe: what was leased for a client that went away is delivered again when the lease ends.
+/// Cancel safe: what was leased for a client that went away is delivered again, at the latest when the lease ends.
 pub(in crate::api) async fn receive(
     core: &Core,
     topic: &str,
@@ -61,11 +65,12 @@ pub(in crate::api) async fn receive(
                    your own";
         return Err(Refusal::BadRequest(why.into()));
     }
+    let asks = topic == topics::ORDERS && core.redis.is_some();
     let request = ReceiveRequest {
         topic,
         group,
         max: in_range("max", asked.max.into(), 1, MAX)? as usize,
-        lease_ms,
+        lease_ms: if asks { lease_ms.max(ASKING_MS) } else { lease_ms },
         tags: &asked.tags,
     };
     let _place = app.receives.try_acquire().map_err(|_| {
@@ -85,6 +90,9 @@ pub(in crate::api) async fn receive(
         }
         if topic == topics::ORDERS {
             deliveries = wanted(core, group, deliveries).await?;
+        }
+        if request.lease_ms > lease_ms {
+            deliveries = leased_again(core, group, deliveries, lease_ms);
         }
         if !deliveries.is_empty() {
             let messages = deliveries
@@ -127,7 +135,7 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
     if core.told(newest).await.is_err() {
         // Nobody may hear of any of them yet: back to the queue at once, not when their leases end.
         over.extend(kept.into_iter().map(|delivery| delivery.receipt));
-        app.queue.nack(topics::ORDERS, group, &over, Some(0));
+        app.queue.put_back(topics::ORDERS, group, &over, 0);
         return Err(Refusal::Unknown { ticket: None });
     }
     // While this waited for the disk a deadline may have dropped one of them.
@@ -137,7 +145,7 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
             .is_some_and(|(status, _)| status.is_terminal());
         if ended {
             // Its end is not durable yet, so it is not settled here: it comes again, and is settled then.
-            app.queue.nack(topics::ORDERS, group, std::slice::from_ref(&delivery.receipt), Some(0));
+            app.queue.put_back(topics::ORDERS, group, std::slice::from_ref(&delivery.receipt), 0);
         }
         !ended
     });
@@ -149,31 +157,35 @@ async fn wanted(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<V
 }
 
 /// With a shared ledger: keeps the orders that are under way and this gateway's to deliver, one call a sale; settles the
-/// others for good. A gateway that slept wakes up with orders that another has adopted: it delivers none of them.
+/// others for good. A gateway that slept wakes up with orders that another has adopted: it delivers none of them. What
+/// cannot be told now goes back to the queue, and no worker's attempt is used up by that, however long it lasts.
 async fn still_ours(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Result<Vec<Delivery>, Refusal> {
     let (Some(redis), queue) = (&core.redis, &core.app.queue) else { return Ok(deliveries) };
-    let mut by_sale: BTreeMap<String, Vec<(Delivery, TicketId)>> = BTreeMap::new();
+    let mut unseen = Unseen { queue, group, asked: BTreeMap::new(), kept: Vec::new() };
     for delivery in deliveries {
         if let Some(ticket) = ticket_of(&delivery) {
-            by_sale.entry(delivery.message.tag.clone()).or_default().push((delivery, ticket));
+            unseen.asked.entry(delivery.message.tag.clone()).or_default().push((delivery, ticket));
         } else {
             error!(position = %delivery.message.position, "an order message without a ticket");
         }
     }
-    let (mut kept, mut over, mut later) = (Vec::new(), Vec::new(), Vec::new());
     let mut refused = None;
-    for (sale, orders) in by_sale {
+    while let Some((sale, orders)) = unseen.asked.first_key_value() {
         let asked: Vec<(TicketId, u32)> =
             orders.iter().map(|(delivery, ticket)| (*ticket, claim_of(&delivery.message))).collect();
-        match redis.validate(&sale, &asked).await {
+        let answers = redis.validate(sale, &asked).await;
+        let Some((sale, orders)) = unseen.asked.pop_first() else { break };
+        let (mut over, mut later, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        match answers {
             Ok(answers) => {
                 for ((delivery, ticket), answer) in orders.into_iter().zip(answers) {
                     match answer {
-                        Delivers::Yes => kept.push(delivery),
+                        Delivers::Yes => unseen.kept.push(delivery),
                         Delivers::Over => over.push(delivery.receipt),
-                        // Not ours to judge: it stays leased, comes again, and ends as a dead letter that people see.
+                        Delivers::NotYet => later.push(delivery.receipt),
                         Delivers::Unknown => {
-                            error!(%ticket, "an order message without a ticket in the ledger");
+                            error!(%ticket, sale, "an order message without a ticket in the ledger; asked again until its deadline");
+                            unknown.push(delivery.receipt);
                         }
                     }
                 }
@@ -183,17 +195,41 @@ async fn still_ours(core: &Core, group: &str, deliveries: Vec<Delivery>) -> Resu
                 refused = Some(error);
             }
         }
-    }
-    if !over.is_empty() {
         queue.discard(topics::ORDERS, group, &over);
-    }
-    if !later.is_empty() {
-        queue.nack(topics::ORDERS, group, &later, Some(ASK_AGAIN_MS));
+        queue.put_back(topics::ORDERS, group, &later, ASK_AGAIN_MS);
+        queue.put_back(topics::ORDERS, group, &unknown, UNKNOWN_AGAIN_MS);
     }
     match refused {
-        Some(error) if kept.is_empty() => Err(error.into()),
-        _ => Ok(kept),
+        Some(error) if unseen.kept.is_empty() => Err(error.into()),
+        _ => Ok(std::mem::take(&mut unseen.kept)),
     }
+}
+
+/// Orders under lease that nobody has seen yet. Those of a client that goes away meanwhile are put back.
+struct Unseen<'a> {
+    queue: &'a Queue,
+    group: &'a str,
+    asked: BTreeMap<String, Vec<(Delivery, TicketId)>>,
+    kept: Vec<Delivery>,
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        let asked = std::mem::take(&mut self.asked).into_values().flatten().map(|(delivery, _)| delivery);
+        let receipts: Vec<Receipt> =
+            asked.chain(self.kept.drain(..)).map(|delivery| delivery.receipt).collect();
+        if !receipts.is_empty() {
+            self.queue.put_back(topics::ORDERS, self.group, &receipts, 0);
+        }
+    }
+}
+
+/// The same under leases of this length from now on; without those that are over by now.
+fn leased_again(core: &Core, group: &str, deliveries: Vec<Delivery>, lease_ms: u64) -> Vec<Delivery> {
+    let receipts: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+    let renewed = core.app.queue.extend(topics::ORDERS, group, &receipts, lease_ms);
+    let leased = deliveries.into_iter().zip(renewed);
+    leased.filter_map(|(delivery, receipt)| Some(Delivery { receipt: receipt.ok()?, ..delivery })).collect()
 }
 
 fn ticket_of(delivery: &Delivery) -> Option<TicketId> {

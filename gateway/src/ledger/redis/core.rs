@@ -347,7 +347,7 @@ impl CoreLedger {
     ) -> Result<Vec<Delivers>, LedgerError> {
         let Some(sale) = self.sale(sale)? else { return Ok(vec![Delivers::Unknown; orders.len()]) };
         let Some((_flight, standing)) = sale.enter() else { return Err(LedgerError::Paused) };
-        let answers = self.ops.validate(&sale.keys, &standing.fence.lineage, orders).await;
+        let answers = self.ops.validate(&sale.keys, &standing.fence, orders).await;
         answers.map_err(|error| self.refusal(&sale, &error))
     }
 

@@ -3,7 +3,6 @@
 use super::batch::{packed, ticket_id};
 use super::{Fence, OpError, Ops, script};
 use crate::redis::keys::SaleKeys;
-use crate::redis::link::Lineage;
 use crate::redis::reply::Reply;
 use crate::redis::ticket::{PackedTicket, hex};
 use crate::types::TicketId;
@@ -44,6 +43,8 @@ pub enum Delivers {
     Yes,
     /// Over for this gateway, for good.
     Over,
+    /// Over as Redis has it, but that is in no log yet: to be asked again.
+    NotYet,
     /// Redis does not know the ticket.
     Unknown,
 }
@@ -132,17 +133,18 @@ impl Ops {
     pub async fn validate(
         &self,
         keys: &SaleKeys,
-        lineage: &Lineage,
+        fence: &Fence,
         orders: &[(TicketId, u32)],
     ) -> Result<Vec<Delivers>, OpError> {
         let texts: Vec<(String, String)> =
             orders.iter().map(|(ticket, epoch)| (ticket.to_string(), epoch.to_string())).collect();
-        let mut args: Vec<&[u8]> = Vec::with_capacity(1 + 2 * orders.len());
-        args.push(self.gateway.as_bytes());
+        let generation = fence.generation.to_string();
+        let mut args: Vec<&[u8]> = Vec::with_capacity(2 + 2 * orders.len());
+        args.extend([generation.as_bytes(), self.gateway.as_bytes()]);
         for (ticket, epoch) in &texts {
             args.extend([ticket.as_bytes(), epoch.as_bytes()]);
         }
-        let value = self.run(&VALIDATE, Some(lineage), &keys.first(2)[..2], &args).await?;
+        let value = self.run(&VALIDATE, Some(&fence.lineage), &keys.first(4)[..4], &args).await?;
         let mut list = Reply::new("validate", &value).list()?;
         super::status(list.next()?)?;
         let mut answers = Vec::with_capacity(orders.len());
@@ -150,6 +152,7 @@ impl Ops {
             answers.push(match answer.int()? {
                 0 => Delivers::Over,
                 1 => Delivers::Yes,
+                3 => Delivers::NotYet,
                 _ => Delivers::Unknown,
             });
         }
