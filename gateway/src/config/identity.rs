@@ -56,7 +56,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Identity {
                     None
                 }
                 Some((path, place)) => read_key(&path, algorithm)
-                    .map_err(|message| section.problem(place, "jwt_key_file", message, None))
+                    .map_err(|(message, help)| section.problem(place, "jwt_key_file", message, help))
                     .ok(),
             };
             // Without a key there is a problem, and then the configuration is not handed out.
@@ -67,17 +67,21 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Identity {
     }
 }
 
-fn read_key(path: &str, algorithm: Algorithm) -> Result<DecodingKey, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+/// The error is what is wrong, and what to do.
+fn read_key(path: &str, algorithm: Algorithm) -> Result<DecodingKey, (String, Option<String>)> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let help = "check the path and that this user may read it";
+        (format!("cannot read {path}: {error}"), Some(help.to_owned()))
+    })?;
     let bytes = bytes.trim_ascii_end();
     let key = match algorithm.family() {
         AlgorithmFamily::Hmac if bytes.len() < 16 => {
-            return Err(format!("the secret in {path} has {} bytes; use at least 16", bytes.len()));
+            return Err((format!("the secret in {path} has {} bytes; use at least 16", bytes.len()), None));
         }
         AlgorithmFamily::Hmac => Ok(DecodingKey::from_secret(bytes)),
         AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(bytes),
         AlgorithmFamily::Ec => DecodingKey::from_ec_pem(bytes),
         AlgorithmFamily::Ed => DecodingKey::from_ed_pem(bytes),
     };
-    key.map_err(|error| format!("{path} holds no public key in PEM for {algorithm:?}: {error}"))
+    key.map_err(|error| (format!("{path} holds no public key in PEM for {algorithm:?}: {error}"), None))
 }

@@ -143,8 +143,15 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
     let authority = uri.authority().ok_or("it has no host")?;
     let (login, place) =
         authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(a, b)| (Some(a), b));
-    let with_port = if authority.port().is_some() { place.to_owned() } else { format!("{place}:{PORT}") };
-    let address = address(&with_port).ok_or("its host or its port is none")?;
+    // A port that is out of range is none for `http::Uri`; behind the bracket of an IPv6 address comes only the port.
+    let with_port = match place.rsplit_once(']').map_or(place, |(_, port)| port).rsplit_once(':') {
+        Some((_, port)) if !port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            return Err("its port is not 1 to 65535");
+        }
+        Some(_) => place.to_owned(),
+        None => format!("{place}:{PORT}"),
+    };
+    let address = address(&with_port).ok_or("its host is no name and no IP address")?;
     let decode = |text: &str| {
         let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
         decoded.map(|text| Some(text.into_owned()).filter(|text| !text.is_empty()))
@@ -221,10 +228,21 @@ fn exactly_one_topology(section: &mut Section<'_, '_>, asked_by: Option<Place>) 
         let help = format!("keep one: url for one server, sentinels, or cluster; {first} is set too");
         let place = section.place_of(second);
         section.problem(place, second, "says a second time where Redis is", Some(help));
-    } else if let ([], Some(place)) = (&named[..], asked_by) {
-        let message = "is missing while ledger.kind is \"redis\"";
-        let help = "such as url = \"redis://127.0.0.1:6379\"; or sentinels with master; or cluster";
-        section.problem(place, "url", message, Some(help.to_owned()));
+        return;
+    }
+    match (&named[..], asked_by) {
+        ([], Some(place)) => {
+            let message = "is missing while ledger.kind is \"redis\"";
+            let help = "such as url = \"redis://127.0.0.1:6379\"; or sentinels with master; or cluster";
+            section.problem(place, "url", message, Some(help.to_owned()));
+        }
+        // Two gateways that were meant to share a stock would each sell the whole of it.
+        ([key, ..], None) => {
+            let help = "set kind = \"redis\" under [ledger], or leave it out";
+            let place = section.place_of(key);
+            section.problem(place, key, "is set while ledger.kind is \"embedded\"", Some(help.to_owned()));
+        }
+        _ => {}
     }
 }
 

@@ -121,7 +121,26 @@ fn bounds_fit_each_other() {
 }
 
 #[test]
+fn a_redis_that_nobody_asks_is_a_mistake() {
+    let help = "set while ledger.kind is \"embedded\"; set kind = \"redis\" under [ledger], or leave it out";
+    for kind in ["", "[ledger]\nkind = \"embedded\"\n"] {
+        let problem = one(&format!("{kind}[ledger.redis]\nurl = \"redis://localhost:6379\"\n"), &[]);
+        let line = kind.lines().count() + 2;
+        assert_eq!(problem, format!("t.toml:{line}:7: ledger.redis.url: is {help}"));
+    }
+    let sentinels = one(&format!("[ledger.redis]\n{SENTINELS}"), &[]);
+    assert!(sentinels.starts_with("t.toml:2:13: ledger.redis.sentinels: is set while"), "{sentinels}");
+    let from_environment = one("", &[("TIDEGATE__LEDGER__REDIS__CLUSTER", "[\"h:1\"]")]);
+    assert!(from_environment.starts_with("TIDEGATE__LEDGER__REDIS__CLUSTER: "), "{from_environment}");
+}
+
+#[test]
 fn addresses_are_checked() {
+    for port in ["0", "99999", "port", ""] {
+        let problem = refused(&format!("url = \"redis://h:{port}\""));
+        let wanted = if port == "port" { "is no address" } else { "its port is not 1 to 65535" };
+        assert!(problem.contains(wanted), "{problem}");
+    }
     for bad in ["h", "h:0", "h:70000", ":1", "a b:1", "::1:6379", "[x]:1"] {
         let problem = refused(&format!("cluster = [\"{bad}\"]"));
         assert!(problem.contains(&format!("address 1 \"{bad}\" is no host:port")), "{problem}");
