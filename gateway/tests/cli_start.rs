@@ -178,6 +178,36 @@ fn the_shipped_configuration_is_good() {
 }
 
 #[test]
+fn help_fits_a_terminal_of_80_columns() {
+    let commands: [&[&str]; 5] =
+        [&[], &["sale"], &["sale", "create"], &["sale", "resume"], &["log", "verify"]];
+    for command in commands {
+        let mut help = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let help = help.args(command).arg("--help").env("COLUMNS", "80").output().unwrap();
+        let text = String::from_utf8(help.stdout).unwrap();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{command:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_goes_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child =
+        serve(dir.path(), "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    drop(child.stderr.take());
+    let id = child.id().to_string();
+    // What it logs now goes nowhere.
+    for signal in ["HUP", "TERM"] {
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
     let (code, out, _) = tidegate(&["--help"]);
     assert_eq!(code, 0);

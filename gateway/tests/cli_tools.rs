@@ -174,8 +174,16 @@ fn sales_are_run_from_the_command_line() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("open") && out.contains("phone"), "{out}");
     gateway.win("s", "alice");
-    assert_eq!(sale(&["restock", "s", "--id", "r1", "--quantity", "2"]).0, 0);
-    assert_eq!(sale(&["restock", "s", "--id", "r1", "--units", "2"]).0, 0);
+    let (code, _, err) = sale(&["restock", "s", "--id", "r1", "--quantity", "2"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (code, out, err) = sale(&["restock", "s", "--id", "r1", "--units", "2", "--json"]);
+    assert_eq!((code, err.as_str()), (0, "restock id \"r1\" was used before: nothing is added\n"));
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["restocked"], 2);
+    for bad in ["-5", "0", "many"] {
+        let (code, _, err) = sale(&["restock", "s", "--id", "r2", "--quantity", bad]);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains("a whole number of at least 1") && !err.contains("-- -5"), "{err}");
+    }
     let (_, out, _) = sale(&["show", "s", "--json"]);
     let shown: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&shown["restocked"], &shown["available"], &shown["held"]), (&json!(2), &json!(4), &json!(1)));
@@ -206,7 +214,9 @@ fn a_gateway_that_is_not_there_and_a_wrong_token_are_told_apart() {
     let inner = format!("http://{}", gateway.inner);
     let (code, _, err) = tidegate(&["sale", "list", "--inner", &inner]);
     assert_eq!(code, 1);
-    assert!(err.contains("unauthenticated"), "{err}");
+    assert!(err.contains("unauthenticated") && err.contains("with --token-file FILE"), "{err}");
+    let (_, _, err) = tidegate(&["sale", "list", "--inner", &inner, "--token", "w"]);
+    assert!(err.contains("forbidden") && err.contains("admin token"), "{err}");
     assert_eq!(tidegate(&["sale", "list", "--inner", &inner, "--token", "a"]).0, 0);
     let file = gateway.dir().join("token");
     std::fs::write(&file, "a\n").unwrap();
@@ -215,4 +225,42 @@ fn a_gateway_that_is_not_there_and_a_wrong_token_are_told_apart() {
     eventually("the gateway has let its connections go", || {
         (gateway.app().connections.all() == 0).then_some(())
     });
+}
+
+#[test]
+fn a_reader_who_goes_ends_a_command_quietly() {
+    let gateway = start("");
+    gateway.sale("s", 5, "");
+    let inner = format!("http://{}", gateway.inner);
+    let (dir, _) = used_folder();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let config = dir.path().join("tidegate.toml");
+    let config = config.to_str().unwrap();
+    let commands: [&[&str]; 10] = [
+        &["sale", "list", "--inner", &inner],
+        &["sale", "list", "--inner", &inner, "--json"],
+        &["sale", "audit", "--inner", &inner],
+        &["sale", "audit", "s", "--inner", &inner],
+        &["gateway", "list", "--inner", &inner],
+        &["audit", "--data", data],
+        &["log", "verify", "--data", data],
+        &["log", "dump", "--data", data],
+        &["check", "--config", config],
+        &["--help"],
+    ];
+    for command in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut tidegate = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = tidegate.args(command).stdout(writer).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{command:?}");
+    }
+    // Not even an error has to be heard.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut tidegate = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = tidegate.args(["audit", "--data", "/nowhere"]).stderr(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
 }

@@ -80,14 +80,15 @@ impl Client {
     pub async fn audit_sale(&self, sale: &str) -> Result<Audit, ClientError> {
         let call = Call::get(sale_path(sale, "/audit"));
         let answer = self.shared.send(&call).await?;
-        call.parse(&answer, Some(StatusCode::CONFLICT))
+        call.parse(&answer, &[StatusCode::CONFLICT])
     }
 
-    /// Audit of every sale; look at `holds`. Reads only.
+    /// Audit of every sale; look at `holds`, which is false also when a sale is paused and could not be audited. Reads
+    /// only.
     pub async fn audit(&self) -> Result<AuditReport, ClientError> {
         let call = Call::get("/v1/audit".to_owned());
         let answer = self.shared.send(&call).await?;
-        call.parse(&answer, Some(StatusCode::CONFLICT))
+        call.parse(&answer, &[StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE])
     }
 
     /// Figures of every topic and group. Reads only.

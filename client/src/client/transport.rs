@@ -116,13 +116,13 @@ impl Call {
         }
     }
 
-    /// The answer as `T` when its status is a success or `also`, else the refusal.
+    /// The answer as `T` when its status is a success or one of `also`, else the refusal.
     pub(super) fn parse<T: DeserializeOwned>(
         &self,
         answer: &Answer,
-        also: Option<StatusCode>,
+        also: &[StatusCode],
     ) -> Result<T, ClientError> {
-        if !answer.status.is_success() && (also != Some(answer.status) || answer.is_problem) {
+        if !answer.status.is_success() && (!also.contains(&answer.status) || answer.is_problem) {
             return Err(self.refusal(answer));
         }
         // A call that answers nothing of interest parses as unit.
@@ -171,7 +171,7 @@ impl Transport {
     /// Sends and parses; anything but a success is an error.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
         let answer = self.send(&call).await?;
-        call.parse(&answer, None)
+        call.parse(&answer, &[])
     }
 
     /// Sends until there is an answer worth handing on, or the policy is spent. The last refusal is handed on

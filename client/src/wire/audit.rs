@@ -43,11 +43,15 @@ pub struct Audit {
     pub identities: Vec<Identity>,
 }
 
-/// `GET /v1/audit`: every sale.
+/// `GET /v1/audit`: every sale. Comes with 200 when all of it is good, with 409 when an identity does not hold, else
+/// with 503 when a sale could not be audited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
-    /// All of them hold.
+    /// Every sale was audited, and holds.
     pub holds: bool,
-    /// By sale.
+    /// By sale; without those that are paused.
     pub sales: Vec<Audit>,
+    /// Sales that are paused, and cannot be audited before they go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<String>,
 }

@@ -4,6 +4,7 @@ use super::Failure;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
+use tidegate_client::wire::ProblemType;
 use tidegate_client::{Client, ClientError, RetryPolicy};
 
 /// Options of every command that speaks to a gateway.
@@ -60,8 +61,8 @@ pub(super) fn confirmed(what: &str, word: &str) -> Result<bool, Failure> {
     if !input.is_terminal() {
         return Err(Failure::Usage("this is not a terminal, so nobody can be asked; add --yes".to_owned()));
     }
-    eprint!("Type {what} to go on: ");
-    std::io::stderr().flush().map_err(Failure::start)?;
+    let mut terminal = std::io::stderr();
+    write!(terminal, "Type {what} to go on: ").and_then(|()| terminal.flush()).map_err(Failure::start)?;
     let mut line = String::new();
     input.lock().read_line(&mut line).map_err(Failure::start)?;
     Ok(line.trim() == word)
@@ -69,7 +70,13 @@ pub(super) fn confirmed(what: &str, word: &str) -> Result<bool, Failure> {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
+        let kind = error.problem_type();
         match error {
+            ClientError::Problem { .. }
+                if matches!(kind, Some(ProblemType::Unauthenticated | ProblemType::Forbidden)) =>
+            {
+                Self::No(format!("{error}; give the gateway's admin token with --token-file FILE"))
+            }
             ClientError::Unavailable { .. } | ClientError::Timeout { .. } => Self::Start(error.to_string()),
             ClientError::Problem { .. }
             | ClientError::Status { .. }

@@ -1,7 +1,7 @@
 //! `tidegate audit`: the ledger rebuilt from a log at rest, and its identities. Needs no gateway and changes
 //! nothing.
 
-use super::{Failure, log, table};
+use super::{Failure, log, out, table};
 use crate::api::admin::audit_object;
 use crate::pipeline::recover::rebuild;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl Journal for ReadOnly {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let reader = LogReader::open(&args.data).map_err(log::failure)?;
     if !reader.report().is_sound() {
-        println!("{}", reader.report());
+        out::say(reader.report())?;
         return Err(Failure::No(
             "the log is damaged; the ledger is not rebuilt from a part of it".to_owned(),
         ));
@@ -45,13 +45,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let given_up = &reader.report().given_up;
     if let (Some(first), Some(last)) = (given_up.first(), given_up.last()) {
         // On standard error: it is true of the JSON too, and of a ledger that cannot be rebuilt.
-        eprintln!(
+        out::note(format_args!(
             "warning: a salvage gave up {} part(s) of this log, between positions {} and {}; orders in them are \
              missing here; `tidegate log verify` lists the parts",
             given_up.len(),
             first.start,
             last.end
-        );
+        ));
     }
     let kept = reader.report().start..reader.report().end;
     let rebuilt = rebuild(&args.data, &ReadOnly, kept, |from| {
@@ -73,30 +73,46 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let report = reader.report();
         let snapshot =
             if rebuilt.cut.0 == 0 { String::new() } else { format!(", snapshot at {}", rebuilt.cut) };
-        println!("log is sound: {} records to position {}{snapshot}\n", report.records, report.end);
+        let (records, end) = (report.records, report.end);
+        out::say(format_args!("log is sound: {records} records to position {end}{snapshot}\n"))?;
     }
-    print(&audits, args.json)
+    print(
+        &AuditReport { holds: audits.iter().all(|audit| audit.holds), sales: audits, paused: Vec::new() },
+        args.json,
+    )
 }
 
-/// Prints audits; fails when one does not hold.
-pub(super) fn print(audits: &[Audit], json: bool) -> Result<(), Failure> {
-    let holds = audits.iter().all(|audit| audit.holds);
+/// Prints a report; fails when an audit does not hold, and when not every sale could be audited.
+pub(super) fn print(report: &AuditReport, json: bool) -> Result<(), Failure> {
+    let AuditReport { sales, paused, .. } = report;
     if json {
-        super::print_json(&AuditReport { holds, sales: audits.to_vec() })?;
-    } else if audits.is_empty() {
-        println!("no sales");
-    } else {
-        print_tables(audits);
-    }
-    if holds {
-        return Ok(());
+        super::print_json(report)?;
+    } else if !sales.is_empty() {
+        print_tables(sales)?;
+    } else if paused.is_empty() {
+        out::say("no sales")?;
     }
     let broken: Vec<&str> =
-        audits.iter().filter(|audit| !audit.holds).map(|audit| audit.sale.as_str()).collect();
-    Err(Failure::No(format!("the audit does not hold for {}", broken.join(", "))))
+        sales.iter().filter(|audit| !audit.holds).map(|audit| audit.sale.as_str()).collect();
+    let not_audited = || match &paused[..] {
+        [] => String::new(),
+        [first, ..] => format!(
+            "paused, and not audited: {}; what a sale waits for is told by: tidegate sale resume {first}",
+            paused.join(", ")
+        ),
+    };
+    match (&broken[..], &paused[..]) {
+        ([], []) => Ok(()),
+        // No verdict is neither a good one nor a bad one.
+        ([], _) => Err(Failure::Start(not_audited())),
+        (_, []) => Err(Failure::No(format!("the audit does not hold for {}", broken.join(", ")))),
+        _ => {
+            Err(Failure::No(format!("the audit does not hold for {}; {}", broken.join(", "), not_audited())))
+        }
+    }
 }
 
-fn print_tables(audits: &[Audit]) {
+fn print_tables(audits: &[Audit]) -> Result<(), Failure> {
     let head = ["sale", "initial", "restocked", "available", "held", "sold", "returned", "holds"];
     let rows: Vec<Vec<String>> = audits
         .iter()
@@ -107,7 +123,7 @@ fn print_tables(audits: &[Audit]) {
             [audit.sale.clone()].into_iter().chain(cells).chain([yes(audit.holds)]).collect()
         })
         .collect();
-    println!("{}", table::render(&head, &rows));
+    out::say(format_args!("{}\n", table::render(&head, &rows)))?;
 
     let head: Vec<&str> =
         ["sale"].into_iter().chain(TicketStatus::ALL.iter().map(|status| status.as_str())).collect();
@@ -118,7 +134,7 @@ fn print_tables(audits: &[Audit]) {
             [audit.sale.clone()].into_iter().chain(TicketStatus::ALL.iter().map(count)).collect()
         })
         .collect();
-    println!("{}", table::render(&head, &rows));
+    out::say(format_args!("{}\n", table::render(&head, &rows)))?;
 
     let rows: Vec<Vec<String>> = audits
         .iter()
@@ -133,7 +149,7 @@ fn print_tables(audits: &[Audit]) {
             })
         })
         .collect();
-    print!("{}", table::render(&["sale", "identity", "left", "right", "holds"], &rows));
+    out::say(table::render(&["sale", "identity", "left", "right", "holds"], &rows))
 }
 
 fn yes(holds: bool) -> String {

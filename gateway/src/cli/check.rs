@@ -1,6 +1,6 @@
 //! `tidegate check`: every mistake of a configuration at once.
 
-use super::Failure;
+use super::{Failure, out};
 use crate::config::Config;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(Some(&args.config), super::environment()).map_err(Failure::Config)?;
-    println!(
+    out::say(format_args!(
         "{} is good: public {}, inner {}, data {}, ledger {}, {} sale(s)",
         args.config.display(),
         config.listen.public,
@@ -21,6 +21,5 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         config.data.dir.display(),
         config.ledger,
         config.sales.len()
-    );
-    Ok(())
+    ))
 }

@@ -1,5 +1,6 @@
 //! Why a command failed. One line each for people, on standard error: what, why, what to do.
 
+use super::out::note;
 use crate::config::ConfigProblem;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -28,14 +29,14 @@ impl Failure {
     /// Prints it.
     pub fn print(&self) {
         match self {
-            Self::No(why) | Self::Usage(why) | Self::Start(why) => eprintln!("error: {why}"),
-            Self::LogFailed => eprintln!(
+            Self::No(why) | Self::Usage(why) | Self::Start(why) => note(format_args!("error: {why}")),
+            Self::LogFailed => note(
                 "error: a write to the order log failed, so the gateway has stopped; see the log line before, \
-                 repair the disk, and start again: what the disk holds is recovered"
+                 repair the disk, and start again: what the disk holds is recovered",
             ),
             Self::Config(problems) => {
                 for problem in problems {
-                    eprintln!("error: {problem}");
+                    note(format_args!("error: {problem}"));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! `tidegate log`: a log at rest, looked at record by record, or as a whole.
 
-use super::Failure;
+use super::{Failure, out};
 use serde::Serialize;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub(super) fn failure(error: OpenError) -> Failure {
 
 fn check(data: &Path) -> Result<(), Failure> {
     let report = verify(data).map_err(failure)?;
-    println!("{report}");
+    out::say(&report)?;
     if report.is_sound() {
         return Ok(());
     }
@@ -89,17 +89,17 @@ fn check(data: &Path) -> Result<(), Failure> {
 fn give_up_damage(data: &Path) -> Result<(), Failure> {
     let lost = salvage(data).map_err(failure)?;
     if lost.is_empty() {
-        println!("nothing was damaged");
+        out::say("nothing was damaged")?;
     }
     for range in &lost {
-        println!("given up: positions {} to {}", range.start, range.end);
+        out::say(format_args!("given up: positions {} to {}", range.start, range.end))?;
     }
     if !lost.is_empty() {
-        println!(
+        out::say(format_args!(
             "orders in them are lost and their units may be sold again; their bytes are kept in {}; `tidegate audit` \
              tells whether the ledger can be rebuilt without them",
             data.join("salvage").display()
-        );
+        ))?;
     }
     check(data)
 }

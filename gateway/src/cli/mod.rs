@@ -12,6 +12,7 @@
 //! admin.rs    how these reach a gateway
 //! failure.rs  why a command failed, in one line, with its exit code
 //! table.rs    columns for a terminal
+//! out.rs      printing, also where nobody reads any more
 //! ```
 
 mod admin;
@@ -20,6 +21,7 @@ mod check;
 mod failure;
 mod gateway;
 mod log;
+mod out;
 mod resume;
 mod sale;
 mod serve;
@@ -34,13 +36,15 @@ use std::process::ExitCode;
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  the command ran and the answer is no: an audit does not hold, a log is damaged, the gateway refused
+  1  the command ran and the answer is no: an audit does not hold, a log is
+     damaged, the gateway refused
   2  wrong usage, or a configuration with errors
-  3  could not start or reach what it needs: a port or data folder in use, a damaged log, no gateway there
+  3  could not start or reach what it needs: a port or data folder in use, a
+     damaged log, no gateway there, a sale that is paused and cannot be audited
   4  a write to the log failed while the gateway ran; start it again
 
-Every key of the configuration is documented in config/tidegate.toml; TIDEGATE__SECTION__KEY in the
-environment overrides it.";
+Every key of the configuration is documented in config/tidegate.toml;
+TIDEGATE__SECTION__KEY in the environment overrides it.";
 
 /// A flash-sale gateway with an integrated, durable order queue.
 #[derive(Debug, Parser)]
@@ -95,8 +99,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::start)?;
-    println!("{text}");
-    Ok(())
+    out::say(text)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `tidegate sale resume`: shows what a paused sale waits for, and goes on without a gateway when an operator says so.
 
-use super::Failure;
 use super::admin::confirmed;
+use super::{Failure, out};
 use tidegate_client::Client;
 use tidegate_client::wire::Recovery;
 
@@ -25,7 +25,7 @@ pub(super) async fn run(
             list(&recovery.missing)
         )));
     }
-    eprintln!("{}", worst_case(&recovery, gateway));
+    out::note(worst_case(&recovery, gateway));
     if !yes && !confirmed("the gateway's id", gateway)? {
         return Err(Failure::No("nothing was changed".to_owned()));
     }
@@ -33,25 +33,31 @@ pub(super) async fn run(
     if json {
         return super::print_json(&after);
     }
-    println!("sale \"{sale}\" goes on without the log of gateway {gateway}");
     let others: Vec<String> = after.missing.into_iter().filter(|missing| missing != gateway).collect();
-    if !others.is_empty() {
-        println!("as soon as these have brought in theirs: {}", list(&others));
+    if others.is_empty() {
+        out::say(format_args!("sale \"{sale}\" goes on without the log of gateway {gateway}"))?;
+    } else {
+        let others = list(&others);
+        out::say(format_args!("gateway {gateway} is given up; sale \"{sale}\" still waits for: {others}"))?;
     }
-    println!("if it is gone for good, no sale needs to wait for it again: tidegate gateway forget {gateway}");
-    Ok(())
+    out::say(format_args!(
+        "if it is gone for good, no sale needs to wait for it again: tidegate gateway forget {gateway}"
+    ))
 }
 
 /// What going on without a gateway's log can cost, before it is done.
-pub(super) fn worst_case(recovery: &Recovery, gateway: &str) -> String {
+fn worst_case(recovery: &Recovery, gateway: &str) -> String {
     let Recovery { sale, available, held, sold, .. } = recovery;
     format!(
-        "Going on without gateway {gateway} gives up what only its log holds.\n\
-         By the logs that were brought in, sale \"{sale}\" has {available} units left, {held} held and {sold} sold.\n\
-         Worst case: orders for up to {available} of those units were sold by {gateway} already. Their buyers hold\n\
-         tickets that nobody will know, their orders are not delivered, and the units are sold a second time.\n\
-         Payments, cancellations and created orders that {gateway} took are forgotten too: compare with your own books.\n\
-         If the gateway's data folder still exists anywhere, start it there instead: the sale then goes on by itself."
+        "Going on without gateway {gateway}
+gives up what only its log holds. By the logs that were brought in, sale
+\"{sale}\" has {available} units left, {held} held and {sold} sold.
+Worst case: orders for up to {available} of those units were sold by it already. Their
+buyers hold tickets that nobody will know, their orders are not delivered, and
+the units are sold a second time. Payments, cancellations and created orders
+that it took are forgotten too: compare with your own books.
+If its data folder still exists anywhere, start it there instead: the sale then
+goes on by itself."
     )
 }
 
@@ -59,21 +65,20 @@ fn tell(recovery: &Recovery, json: bool) -> Result<(), Failure> {
     if json {
         return super::print_json(recovery);
     }
+    let Recovery { sale, missing, .. } = recovery;
     match (&recovery.reason, recovery.paused) {
-        (Some(reason), true) => println!("sale \"{}\" is paused: {reason}", recovery.sale),
-        _ => println!("sale \"{}\" is not paused", recovery.sale),
+        (Some(reason), true) => out::say(format_args!("sale \"{sale}\" is paused: {reason}"))?,
+        _ => return out::say(format_args!("sale \"{sale}\" is not paused")),
     }
-    if recovery.paused {
-        println!("logs brought in: {}", list(&recovery.brought_in));
-        println!("waits for:       {}", list(&recovery.missing));
-        if let Some(first) = recovery.missing.first() {
-            println!(
-                "if it cannot come back: tidegate sale resume {} --without-gateway {first}",
-                recovery.sale
-            );
-        }
-    }
-    Ok(())
+    out::say(format_args!("logs brought in: {}", list(&recovery.brought_in)))?;
+    out::say(format_args!("waits for:       {}", list(missing)))?;
+    let Some(first) = missing.first() else {
+        return out::say("it goes on by itself within moments");
+    };
+    out::say(format_args!(
+        "if {first} cannot come back now: tidegate sale resume {sale} --without-gateway {first}\n\
+         if it is gone for good, for all sales: tidegate gateway forget {first}"
+    ))
 }
 
 fn list(gateways: &[String]) -> String {

@@ -1,10 +1,10 @@
 //! `tidegate sale`: the sales of a running gateway, over its admin API.
 
 use super::admin::Admin;
-use super::{Failure, audit, resume, table};
+use super::{Failure, audit, out, resume, table};
 use serde::Serialize;
 use tidegate_client::Client;
-use tidegate_client::wire::{ProblemType, PutSale, Sale, SaleState};
+use tidegate_client::wire::{AuditReport, ProblemType, PutSale, Sale, SaleState};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,11 +42,13 @@ enum Command {
         /// Your id of this delivery
         #[arg(long, value_name = "RESTOCK_ID")]
         id: String,
-        /// Units
-        #[arg(long, visible_alias = "units")]
+        /// Units, at least 1
+        #[arg(long, visible_alias = "units", allow_hyphen_values = true, value_parser = units)]
         quantity: u64,
     },
-    /// Let a sale go on that is paused because a gateway's log is missing; what only that log held is lost
+    /// Let a paused sale go on without a gateway's log; what only that log held is lost
+    ///
+    /// Without --without-gateway it changes nothing and tells what the sale waits for.
     Resume {
         /// Id of the sale
         sale: String,
@@ -57,7 +59,7 @@ enum Command {
         #[arg(long, requires = "without_gateway")]
         yes: bool,
     },
-    /// Recount the tickets; exit code 1 when an identity does not hold
+    /// Recount the tickets; exit code 1 when an identity does not hold, 3 when a sale is paused
     Audit {
         /// Id of the sale; all sales without it
         sale: Option<String>,
@@ -134,7 +136,12 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
         Command::Open { sale } => print_sale(args, &client.open_sale(sale).await?),
         Command::Close { sale } => print_sale(args, &client.close_sale(sale).await?),
         Command::Restock { sale, id, quantity } => {
-            print_sale(args, &client.restock(sale, id, *quantity).await?)
+            let before = client.sale(sale).await?.map(|sale| sale.restocked);
+            let after = client.restock(sale, id, *quantity).await?;
+            if before == Some(after.restocked) {
+                out::note(format_args!("restock id \"{id}\" was used before: nothing is added"));
+            }
+            print_sale(args, &after)
         }
         Command::Resume { sale, without_gateway, yes } => {
             resume::run(client, sale, without_gateway.as_deref(), *yes, args.admin.json).await
@@ -142,12 +149,22 @@ async fn call(args: &Args, client: &Client) -> Result<(), Failure> {
         Command::Audit { sale: Some(sale) } => {
             let audit = client.audit_sale(sale).await.map_err(|error| match error.problem_type() {
                 Some(ProblemType::SaleNotFound) => no_sale(args, sale),
+                Some(ProblemType::SalePaused) => Failure::Start(format!(
+                    "sale \"{sale}\" is paused, and not audited; what it waits for is told by: tidegate sale resume \
+                     {sale}"
+                )),
                 _ => error.into(),
             })?;
-            audit::print(std::slice::from_ref(&audit), args.admin.json)
+            let report = AuditReport { holds: audit.holds, sales: vec![audit], paused: Vec::new() };
+            audit::print(&report, args.admin.json)
         }
-        Command::Audit { sale: None } => audit::print(&client.audit().await?.sales, args.admin.json),
+        Command::Audit { sale: None } => audit::print(&client.audit().await?, args.admin.json),
     }
+}
+
+fn units(text: &str) -> Result<u64, String> {
+    let units = text.parse().ok().filter(|units| *units > 0);
+    units.ok_or_else(|| "a whole number of at least 1 is wanted; a restock only adds units".to_owned())
 }
 
 fn no_sale(args: &Args, sale: &str) -> Failure {
@@ -192,8 +209,8 @@ fn print_sales(args: &Args, sales: &[Sale<'_>], json: &impl Serialize) -> Result
             words.into_iter().chain(counters.iter().map(u64::to_string)).collect()
         })
         .collect();
-    print!("{}", table::render(&head, &rows));
-    Ok(())
+    // The item first: the id is what the next command asks for.
+    out::say(table::fit(&head, &rows, &[1, 0], out::columns()))
 }
 
 fn state(state: SaleState) -> &'static str {

@@ -1,6 +1,6 @@
 //! `tidegate serve`: start, wait for a signal, drain.
 
-use super::Failure;
+use super::{Failure, out};
 use crate::Gateway;
 use crate::config::{Config, LogFormat, LogSettings};
 use std::io::IsTerminal as _;
@@ -34,12 +34,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut listener = Signals::register(&signals).map_err(Failure::start)?;
     let gateway =
         Gateway::start(config, Arc::new(storage), Arc::new(SystemClock::new())).map_err(Failure::start)?;
-    // For people and scripts: with port 0 this is how one learns the ports.
-    println!(
+    // For people and scripts: with port 0 this is how one learns the ports. Nobody has to read it.
+    let _ = out::say(format_args!(
         "tidegate listens: public http://{} inner http://{}",
         gateway.public_addr(),
         gateway.inner_addr()
-    );
+    ));
     let app = gateway.app().clone();
     let reason = signals.block_on(async {
         tokio::select! {
@@ -63,6 +63,8 @@ fn write_log_to_stderr(settings: &LogSettings) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Whoever read the log may go: a line that cannot be written is no reason to stop.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second subscriber of the same process (tests) is not an error.
     let _ = match settings.format {

@@ -91,7 +91,7 @@ impl Core {
     pub async fn ticket(&self, id: TicketId) -> Result<Option<TicketView>, LedgerError> {
         match self.door() {
             Door::Embedded(ledger) => Ok(ledger.ticket(id)),
-            Door::Redis(redis) => redis.ticket(id).await,
+            Door::Redis(redis) => redis.ticket(id).await.map_err(LedgerError::of_read),
         }
     }
 
@@ -99,7 +99,7 @@ impl Core {
     pub async fn tickets_of(&self, sale: &str, buyer: &str) -> Result<Option<Vec<TicketView>>, LedgerError> {
         match self.door() {
             Door::Embedded(ledger) => Ok(ledger.tickets_of(sale, buyer)),
-            Door::Redis(redis) => redis.tickets_of(sale, buyer).await,
+            Door::Redis(redis) => redis.tickets_of(sale, buyer).await.map_err(LedgerError::of_read),
         }
     }
 
@@ -107,7 +107,7 @@ impl Core {
     pub async fn sale(&self, sale: &str) -> Result<Option<SaleView>, LedgerError> {
         let view = match self.door() {
             Door::Embedded(ledger) => ledger.sale(sale),
-            Door::Redis(redis) => redis.sale_view(sale).await?,
+            Door::Redis(redis) => redis.sale_view(sale).await.map_err(LedgerError::of_read)?,
         };
         self.durable(view.as_ref().map_or(Lsn(0), |view| view.lsn), None).await?;
         Ok(view)
@@ -117,7 +117,7 @@ impl Core {
     pub async fn sales(&self) -> Result<Vec<SaleView>, LedgerError> {
         let views = match self.door() {
             Door::Embedded(ledger) => ledger.sales(),
-            Door::Redis(redis) => redis.sales().await?,
+            Door::Redis(redis) => redis.sales().await.map_err(LedgerError::of_read)?,
         };
         self.durable(views.iter().map(|view| view.lsn).max().unwrap_or_default(), None).await?;
         Ok(views)
@@ -174,7 +174,7 @@ impl Core {
                 let recount = tokio::task::spawn_blocking(move || app.stock.embedded()?.audit(&name));
                 recount.await.map_err(|_| LedgerError::Unavailable("the audit was interrupted"))?
             }
-            Door::Redis(redis) => redis.audit(sale).await?,
+            Door::Redis(redis) => redis.audit(sale).await.map_err(LedgerError::of_read)?,
         };
         self.durable(audit.as_ref().map_or(Lsn(0), |audit| audit.lsn), None).await?;
         Ok(audit)

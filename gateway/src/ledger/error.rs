@@ -23,6 +23,19 @@ pub enum LedgerError {
     Unavailable(&'static str),
 }
 
+impl LedgerError {
+    /// What it means for a question that changes nothing: no outcome is open, only the answer is missing.
+    #[must_use]
+    pub fn of_read(self) -> Self {
+        match self {
+            Self::Unknown { ticket: None } => {
+                Self::Unavailable("Redis did not answer in time; repeat the request")
+            }
+            other => other,
+        }
+    }
+}
+
 /// Why an operation on a sale has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SaleFailure {

@@ -1,11 +1,16 @@
 //! `GET /v1/sales/{sale}/audit` and `GET /v1/audit`.
 
 use crate::http::{Answer, Refusal, answer};
+use crate::ledger::LedgerError;
 use crate::pipeline::to_wire;
 use crate::state::Core;
 use http::StatusCode;
+use std::time::Duration;
 use tidegate_client::wire;
 use tidegate_stock::Audit;
+
+/// Pause asked for where a sale is paused.
+const PAUSED_RETRY: Duration = Duration::from_secs(1);
 
 pub(in crate::api) async fn audit_sale(core: &Core, sale: &str) -> Result<Answer, Refusal> {
     let audit = core.audit(sale).await?.ok_or(Refusal::SaleNotFound)?;
@@ -13,14 +18,34 @@ pub(in crate::api) async fn audit_sale(core: &Core, sale: &str) -> Result<Answer
 }
 
 pub(in crate::api) async fn audit_all(core: &Core) -> Result<Answer, Refusal> {
-    let mut names: Vec<_> = core.sales().await?.into_iter().map(|view| view.sale).collect();
+    let mut names: Vec<_> = match core.app.stock.shared() {
+        // Those too that are paused and that no log has told of yet.
+        Some(shared) => shared.sales().iter().map(|sale| sale.keys.sale.clone()).collect(),
+        None => core.sales().await?.into_iter().map(|view| view.sale).collect(),
+    };
     names.sort();
-    let mut sales = Vec::with_capacity(names.len());
-    for name in names {
-        sales.extend(core.audit(&name).await?.map(|audit| audit_object(&audit)));
+    if names.is_empty()
+        && let Some(why) = core.app.stock.shared().and_then(|shared| shared.unready())
+    {
+        return Err(Refusal::LedgerUnavailable(why.into()));
     }
-    let report = wire::AuditReport { holds: sales.iter().all(|audit| audit.holds), sales };
-    Ok(answer::json(status(report.holds), &report))
+    let (mut sales, mut paused) = (Vec::with_capacity(names.len()), Vec::new());
+    for name in names {
+        match core.audit(&name).await {
+            // One that waits must not hide what the others would tell.
+            Err(LedgerError::Paused) => paused.push(name.to_string()),
+            audit => sales.extend(audit?.map(|audit| audit_object(&audit))),
+        }
+    }
+    let holds = sales.iter().all(|audit| audit.holds);
+    let all = paused.is_empty();
+    let report = wire::AuditReport { holds: holds && all, sales, paused };
+    if holds && !all {
+        // Nobody shall take it for a good audit, nor for a bad one.
+        let answer = answer::json(StatusCode::SERVICE_UNAVAILABLE, &report);
+        return Ok(answer::with_retry_after(answer, PAUSED_RETRY));
+    }
+    Ok(answer::json(status(holds), &report))
 }
 
 fn status(holds: bool) -> StatusCode {

@@ -3,6 +3,7 @@
 
 use crate::api::tickets::ticket_object;
 use crate::http::{Answer, Refusal, answer, request};
+use crate::ledger::LedgerError;
 use crate::ledger::redis::CoreLedger;
 use crate::state::Core;
 use http::StatusCode;
@@ -23,8 +24,8 @@ fn shared(core: &Core) -> Result<&Rc<CoreLedger>, Refusal> {
 
 /// `GET /v1/sales/{sale}/recovery`
 pub(in crate::api) async fn recovery(core: &Core, sale: &str) -> Result<Answer, Refusal> {
-    let found = shared(core)?.recovery(sale).await?.ok_or(Refusal::SaleNotFound)?;
-    let (meta, recovery) = found;
+    let found = shared(core)?.recovery(sale).await.map_err(LedgerError::of_read)?;
+    let (meta, recovery) = found.ok_or(Refusal::SaleNotFound)?;
     let told = wire::Recovery {
         sale: sale.to_owned(),
         paused: meta.paused.is_some(),
@@ -65,7 +66,8 @@ pub(in crate::api) async fn forget(core: &Core, gateway: &str) -> Result<Answer,
 
 /// `GET /v1/sales/{sale}/excess`
 pub(in crate::api) async fn excess(core: &Core, sale: &str) -> Result<Answer, Refusal> {
-    let (excess, views) = shared(core)?.excess(sale, TICKETS_MAX).await?.ok_or(Refusal::SaleNotFound)?;
+    let found = shared(core)?.excess(sale, TICKETS_MAX).await.map_err(LedgerError::of_read)?;
+    let (excess, views) = found.ok_or(Refusal::SaleNotFound)?;
     let tickets = views.iter().map(|view| ticket_object(view).into_owned()).collect();
     Ok(answer::json(StatusCode::OK, &wire::Excess { sale: sale.to_owned(), excess, tickets }))
 }
