@@ -69,6 +69,13 @@ async fn the_handshake_refuses_a_wrong_password_and_a_missing_one() {
 }
 
 #[tokio::test]
+async fn what_answers_and_is_no_redis_is_told_in_one_line() {
+    let port = redis_link_support::web_server().await;
+    let text = unavailable(count(&link(RedisOptions::single("127.0.0.1", port)), None).await);
+    assert!(text.contains("does not speak the protocol of Redis") && !text.contains('\n'), "{text}");
+}
+
+#[tokio::test]
 async fn another_database() {
     let server = RedisServer::start();
     let other = RedisOptions { database: 3, ..server.options() };
@@ -202,7 +209,7 @@ async fn wait_tells_whether_a_replica_has_it() {
         let started = Instant::now();
         (count(&link, None).await, started.elapsed())
     });
-    assert!(matches!(&unknown, Err(CallError::Unknown(_))), "{unknown:?}");
+    assert!(matches!(&unknown, Err(CallError::Unreplicated(_))), "{unknown:?}");
     assert!(matches!(plain, (Ok(_), took) if took < Duration::from_millis(60)), "{plain:?}");
     replica.resume();
 }

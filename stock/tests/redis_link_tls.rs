@@ -3,10 +3,11 @@
 mod redis_link_support;
 
 use redis::Value;
-use redis_link_support::{count, link, unavailable};
+use redis_link_support::{count, link, patient, unavailable};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_stock::redis::link::{PubSubEvent, subscribe};
 use tidegate_stock::redis::{RedisOptions, Tls};
 use tidegate_stock::testing::redis::{RedisServer, Setup, TlsFiles};
@@ -80,4 +81,21 @@ async fn what_is_not_believed_is_refused_with_the_reason() {
     let missing = Some((PathBuf::from("/nowhere/node.pem"), files.key.clone()));
     let text = unavailable(count(&link(with(Tls { ca_file, client: missing })), None).await);
     assert!(text.contains("/nowhere/node.pem"), "{text}");
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = Some(certificates(folder.path()).ca);
+    let tls = Some(Tls { ca_file, client: None });
+    let connect_timeout = Duration::from_millis(500);
+    let port = redis_link_support::web_server().await;
+    let web = RedisOptions { tls: tls.clone(), connect_timeout, ..RedisOptions::single("127.0.0.1", port) };
+    let text = unavailable(count(&link(patient(web)), None).await);
+    assert!(text.contains("TLS failed") && text.contains("write redis://"), "{text}");
+    // A Redis takes the greeting for a command that is not whole yet, and waits.
+    let server = RedisServer::start();
+    let silent = RedisOptions { tls, connect_timeout, ..server.options() };
+    let text = unavailable(count(&link(patient(silent)), None).await);
+    assert!(text.contains("is for TLS"), "{text}");
 }

@@ -63,3 +63,17 @@ pub(crate) fn after_check(seen: &Seen) -> Vec<String> {
     assert_eq!(rest[..3], check, "the check comes first: {words:?}");
     rest[3..].to_vec()
 }
+
+/// A web server that likes nothing: its port on 127.0.0.1.
+pub(crate) async fn web_server() -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 512]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    port
+}

@@ -54,7 +54,7 @@ impl<T: Clone + Send + Sync + 'static> Attempt<T> {
             };
             if timeout_at(since + patience, outcome.wait_for(Option::is_some)).await.is_err() {
                 return Err(Arc::from(format!(
-                    "Redis has not answered a new connection within {patience:?}"
+                    "Redis has not answered a new connection within {patience:?}; check that it runs and is reachable"
                 )));
             }
         }

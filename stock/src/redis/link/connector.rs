@@ -57,7 +57,9 @@ impl Connector {
                 Place::Node(address) => format!("Redis at {address}"),
                 Place::SentinelMaster => "the master behind the Sentinels".to_owned(),
             };
-            Err(format!("{place} did not answer within {limit:?} (connect_timeout); check that it runs and is reachable"))
+            let tls = self.options.tls.as_ref().map_or("", |_| ", and that this port is for TLS");
+            let help = format!("check that it runs and is reachable{tls}");
+            Err(format!("{place} did not answer within {limit:?} (connect_timeout); {help}"))
         })
     }
 

@@ -1,7 +1,7 @@
 //! Reading single replies from a stream, and errors as text.
 
 use super::stream::Stream;
-use redis::{Cmd, ServerError, Value, parse_redis_value_async};
+use redis::{Cmd, ErrorKind, RedisError, ServerError, Value, parse_redis_value_async};
 use std::collections::VecDeque;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -13,9 +13,20 @@ pub(super) async fn read_replies(stream: &mut Stream, count: usize) -> Result<Ve
     let mut replies = VecDeque::with_capacity(count);
     for _ in 0..count {
         let reply = parse_redis_value_async(&mut decoder, stream).await;
-        replies.push_back(reply.map_err(|e| format!("connection lost before the reply: {e}"))?);
+        replies.push_back(reply.map_err(|error| unread(&error))?);
     }
     Ok(replies)
+}
+
+/// Why there is no reply, on one line.
+fn unread(error: &RedisError) -> String {
+    if error.kind() == ErrorKind::Parse {
+        // What came is of no use to anybody: it is another service's, or bytes of TLS.
+        return "what answers there does not speak the protocol of Redis; check host and port, and whether they are for \
+                TLS (rediss://)"
+            .to_owned();
+    }
+    format!("connection lost before the reply: {error}")
 }
 
 /// Sends all of it, through TLS too.

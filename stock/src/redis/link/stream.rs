@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::{TlsConnector, rustls};
 
 /// Bytes both ways.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -26,11 +26,23 @@ pub(super) async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stre
     };
     let name = ServerName::try_from(address.host.clone())
         .map_err(|e| format!("`{}` is no name for TLS: {e}", address.host))?;
-    let stream = TlsConnector::from(Arc::new(config(tls)?))
-        .connect(name, tcp)
-        .await
-        .map_err(|e| format!("TLS failed: {e}; check ca_file, and the names in the server's certificate"))?;
+    let stream =
+        TlsConnector::from(Arc::new(config(tls)?)).connect(name, tcp).await.map_err(|e| tls_failure(&e))?;
     Ok(Box::new(stream))
+}
+
+/// What is wrong and what to do, on one line.
+fn tls_failure(error: &std::io::Error) -> String {
+    let help = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "check ca_file, and the names in the server's certificate"
+        }
+        Some(rustls::Error::AlertReceived(_)) => {
+            "the server refuses: check client_cert_file and client_key_file, and its own log"
+        }
+        _ => "check that this port is for TLS; without TLS write redis://, or leave tls out",
+    };
+    format!("TLS failed: {error}; {help}")
 }
 
 /// Read anew for each connection, so that renewed certificates count without a restart.
