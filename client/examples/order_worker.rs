@@ -42,8 +42,11 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:8081")]
     inner: Vec<String>,
     /// Bearer token with scope `worker`; not needed on loopback by default. Also taken from `TIDEGATE_TOKEN`.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "token_file")]
     token: Option<String>,
+    /// File with the token (an argument is seen by every user of this machine).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// SQLite file; created when missing.
     #[arg(long, default_value = "orders.sqlite")]
     db: PathBuf,
@@ -64,6 +67,17 @@ struct Options {
     name: String,
 }
 
+impl Options {
+    fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.token_file else {
+            return Ok(self.token.clone().or_else(|| std::env::var("TIDEGATE_TOKEN").ok()));
+        };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read --token-file {}", path.display()))?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
@@ -81,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let options = Options::parse();
-    let token = options.token.clone().or_else(|| std::env::var("TIDEGATE_TOKEN").ok());
+    let token = options.token()?;
     let fleet = Fleet::builder(&options.inner)
         .client(|client| match token {
             Some(token) => client.token(token),

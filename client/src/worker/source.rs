@@ -16,6 +16,9 @@ use tokio::time::{Instant, timeout};
 /// Pause after a receive that came back empty sooner than this.
 const EMPTY_PAUSE: Duration = Duration::from_millis(50);
 
+/// While a gateway is away, that is said again after.
+const AWAY_TOLD_EVERY: Duration = Duration::from_mins(1);
+
 /// How long an end waits for the receive under way: its answer may be on the wire with messages under lease, which
 /// would else stay invisible until their leases end.
 const END_GRACE: Duration = Duration::from_millis(250);
@@ -123,6 +126,7 @@ where
     ) -> Result<Vec<Message<'static>>, ClientError> {
         let worker = &self.common.worker;
         let mut away = Backoff::new(Duration::from_millis(100), worker.away_delay_max);
+        let mut told_at = Instant::now();
         let mut pause = Duration::ZERO;
         loop {
             let asked = tokio::select! {
@@ -168,8 +172,9 @@ where
                 }
                 Err(error) if error.is_transient() => {
                     worker.stats.receives_failed.add(1);
-                    // One line for each outage, not one for each attempt.
-                    if away.failures() == 0 {
+                    // Not one line for each attempt; but an outage that goes on is not forgotten either.
+                    if away.failures() == 0 || told_at.elapsed() >= AWAY_TOLD_EVERY {
+                        told_at = Instant::now();
                         tracing::warn!(topic = %worker.topic, group = %worker.group, gateway = self.member.name(),
                             %error, "gateway is away");
                     }
