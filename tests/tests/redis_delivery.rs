@@ -126,16 +126,19 @@ async fn short_leases_and_impatient_workers_use_up_no_attempts_either() {
     fleet.open("phone", &lasting()).await;
     let tickets = wins(&a, 1).await;
     redis.pause();
-    let mut refusals = 0;
-    while refusals < REFUSALS {
-        let impatient = timeout(Duration::from_millis(100), poll(&a, 20)).await;
-        for polled in [impatient.ok(), Some(poll(&a, 20).await)].into_iter().flatten() {
-            match polled {
-                Polled::Messages(messages) => assert!(messages.is_empty(), "{messages:?}"),
-                Polled::Refused(_) => refusals += 1,
+    let refused_too_often = async {
+        let mut refusals = 0;
+        while refusals < REFUSALS {
+            let impatient = timeout(Duration::from_millis(100), poll(&a, 20)).await;
+            for polled in [impatient.ok(), Some(poll(&a, 20).await)].into_iter().flatten() {
+                match polled {
+                    Polled::Messages(messages) => assert!(messages.is_empty(), "{messages:?}"),
+                    Polled::Refused(_) => refusals += 1,
+                }
             }
         }
-    }
+    };
+    within("the workers are refused more often than a message has attempts", refused_too_often).await;
     redis.resume();
     let (worker, _) = worker(&a, 1);
     given(worker, &tickets).await;
