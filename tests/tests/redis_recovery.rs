@@ -124,6 +124,17 @@ async fn fm51_a_gateway_lost_together_with_redis_is_given_up_by_an_operator_who_
     let told = resume(&[]);
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(told.stdout.contains(&lost) && told.stdout.contains("paused"), "{}", told.stdout);
+    // An audit tells of the others, and is no verdict.
+    let create = ["sale", "create", "fresh", "--item", "thing", "--stock", "3", "--inner", &inner];
+    assert_eq!(run_to_its_end(&create).code, Some(0));
+    let report = b.inner.get("/v1/audit", &[]).await;
+    assert_eq!((report.status, report.json["holds"].as_bool()), (503, Some(false)), "{}", report.text);
+    assert_eq!(report.json["paused"], serde_json::json!(["phone"]));
+    let audit = run_to_its_end(&["sale", "audit", "--inner", &inner]);
+    assert_eq!(audit.code, Some(3), "{audit:?}");
+    assert!(audit.stdout.contains("fresh") && audit.stderr.contains("not audited: phone"), "{audit:?}");
+    let one = run_to_its_end(&["sale", "audit", "phone", "--inner", &inner]);
+    assert!(one.code == Some(3) && one.stderr.contains("tidegate sale resume phone"), "{one:?}");
     // Nobody is at the terminal to say yes, or it is said of the wrong one: nothing is given up.
     let unsaid = resume(&["--without-gateway", &lost]);
     assert!(unsaid.code != Some(0) && unsaid.stderr.contains("--yes"), "{unsaid:?}");
