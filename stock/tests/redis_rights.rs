@@ -15,8 +15,8 @@ use std::sync::Arc;
 use support::{fresh_id, spec};
 use testing::redis::RedisServer;
 use tidegate_stock::redis::link::{CallError, MINIMAL_ACL, PubSubEvent, subscribe};
-use tidegate_stock::redis::ops::{Moved, Resumed};
-use tidegate_stock::redis::{Password, RedisOptions};
+use tidegate_stock::redis::ops::{Beat, Heard, Moved, Resumed};
+use tidegate_stock::redis::{Password, Process, RedisOptions};
 use tidegate_stock::*;
 
 fn commands(rules: &str) -> BTreeSet<String> {
@@ -81,7 +81,18 @@ async fn every_operation_runs_with_these_rights() {
     let (mut a, mut b) = (Gateway::with(options.clone(), "a"), Gateway::with(options.clone(), "b"));
     for gateway in [&a, &b] {
         let forgotten = [("gone".to_owned(), 1)];
-        gateway.ops.heartbeat(0, "{}", &["newcomer".to_owned()], &forgotten).await.unwrap();
+        let proposal = gateway.ops.propose(0, 1).await.unwrap();
+        let mut process = Process::new(BTreeSet::new(), 0);
+        process.take(proposal.number);
+        let beat = Beat {
+            process: &process,
+            log_end: 0,
+            tells: "{}",
+            recorded: &["newcomer".to_owned()],
+            processes: &[("other".to_owned(), proposal.newest)],
+            forgotten: &forgotten,
+        };
+        assert!(matches!(gateway.ops.heartbeat(&beat).await.unwrap(), Heard::Fleet(_)));
         gateway.ops.forget("nobody here", true).await.unwrap();
     }
     let keys = a.ops.keys(support::SALE);
@@ -123,6 +134,8 @@ async fn every_operation_runs_with_these_rights() {
     a.recover(&keys, &members).await;
     b.recover(&keys, &members).await;
     assert_eq!(a.ops.recovery(&keys).await.unwrap().missing, ["gone"]);
+    let recovery = a.ops.pause(&keys, &fence.lineage, None, &[]).await.unwrap().unwrap();
+    a.ops.withdraw(&keys, &recovery, &["gone".to_owned()]).await.unwrap();
     a.ops.excuse(&keys, "gone").await.unwrap().unwrap();
     assert!(matches!(a.recover(&keys, &[]).await, Resumed::Resumed { .. }));
 

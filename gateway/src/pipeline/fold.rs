@@ -42,7 +42,7 @@ pub fn fold_ledger<J: tidegate_stock::Journal>(
     for message in messages {
         let message = message?;
         folded.messages += 1;
-        if matches!(journal::decode_shared(&message), Some(SharedRecord::Member { .. })) {
+        if matches!(journal::decode_shared(&message), Some(SharedRecord::Member(_))) {
             return Err(FoldFailure::Shared);
         }
         let lsn = Lsn(message.position.0);

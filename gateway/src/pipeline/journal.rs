@@ -78,6 +78,9 @@ enum LedgerRecord<'a> {
     Member {
         gateway: Cow<'a, str>,
         at_ms: u64,
+        /// Number of a process of it; 0: not told.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        process: u64,
     },
     /// An operator has given a gateway's log up.
     Forgotten {
@@ -160,21 +163,16 @@ impl Journal {
     }
 
     /// Writes down that a gateway may sell from the same stock, so its log is needed to rebuild the ledger; or that it is
-    /// not needed any more. `at_ms`: by the clock of Redis.
-    pub fn append_member(
-        &self,
-        gateway: &str,
-        membership: Membership,
-        at_ms: u64,
-    ) -> Result<Lsn, JournalError> {
+    /// not needed any more.
+    pub fn append_member(&self, word: &MemberWord) -> Result<Lsn, JournalError> {
         BODY.with_borrow_mut(|body| {
             body.clear();
-            let name = Cow::Borrowed(gateway);
-            let record = match membership {
-                Membership::Joined => LedgerRecord::Member { gateway: name, at_ms },
-                Membership::Forgotten => LedgerRecord::Forgotten { gateway: name, at_ms },
+            let (gateway, at_ms, process) = (Cow::Borrowed(&*word.gateway), word.at_ms, word.process);
+            let record = match word.membership {
+                Membership::Joined => LedgerRecord::Member { gateway, at_ms, process },
+                Membership::Forgotten => LedgerRecord::Forgotten { gateway, at_ms },
             };
-            self.append_ledger(gateway, &record, body)
+            self.append_ledger(&word.gateway, &record, body)
         })
     }
 
@@ -379,18 +377,25 @@ pub enum Membership {
     Forgotten,
 }
 
+/// A word on a gateway of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberWord {
+    /// Its id.
+    pub gateway: String,
+    /// Whether its log is needed to rebuild the ledger.
+    pub membership: Membership,
+    /// Since when, by the clock of Redis.
+    pub at_ms: u64,
+    /// Number of a process of it, and a log that holds this word of its own gateway has all that came before that process;
+    /// 0: not told.
+    pub process: u64,
+}
+
 /// What only a log of a shared ledger tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SharedRecord {
     /// Whether a gateway's log is needed to rebuild the ledger.
-    Member {
-        /// Its id.
-        gateway: String,
-        /// Whether.
-        membership: Membership,
-        /// Since when, by the clock of Redis.
-        at_ms: u64,
-    },
+    Member(MemberWord),
     /// Which of a sale's records this is.
     Sale(SaleRecorded),
 }
@@ -401,13 +406,13 @@ pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
         return None;
     }
     match serde_json::from_slice(&message.body).ok()? {
-        LedgerRecord::Member { gateway, at_ms } => {
+        LedgerRecord::Member { gateway, at_ms, process } => {
             let (gateway, membership) = (gateway.into_owned(), Membership::Joined);
-            Some(SharedRecord::Member { gateway, membership, at_ms })
+            Some(SharedRecord::Member(MemberWord { gateway, membership, at_ms, process }))
         }
         LedgerRecord::Forgotten { gateway, at_ms } => {
             let (gateway, membership) = (gateway.into_owned(), Membership::Forgotten);
-            Some(SharedRecord::Member { gateway, membership, at_ms })
+            Some(SharedRecord::Member(MemberWord { gateway, membership, at_ms, process: 0 }))
         }
         LedgerRecord::Sale { version, born_ms, generation, .. } => {
             Some(SharedRecord::Sale(SaleRecorded { version: version.max(1), born_ms, generation }))

@@ -24,7 +24,9 @@ mod watch;
 pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
 pub(crate) use journal::{DecodeError, decode};
-pub use journal::{Journal, Membership, SharedRecord, claim_of, decode_shared, refused, to_wire, topics};
+pub use journal::{
+    Journal, MemberWord, Membership, SharedRecord, claim_of, decode_shared, refused, to_wire, topics,
+};
 pub use proposals::run_proposals;
 pub use recover::{RecoverError, Recovered, rebuild, recover_ledger};
 pub(crate) use settle::settle_durable;

@@ -9,6 +9,7 @@
 //! note.rs      the outbox's notes: records that no log is known to hold yet
 //! reply.rs     reading what scripts answer
 //! ops/         the operations, typed
+//! process.rs   which of the processes with one gateway's id goes on
 //! ```
 
 pub mod keys;
@@ -16,6 +17,7 @@ pub mod link;
 pub mod note;
 pub mod ops;
 pub mod options;
+mod process;
 mod reply;
 pub mod ticket;
 
@@ -24,5 +26,6 @@ pub use link::{CallError, Lineage, Link};
 pub use note::{Note, Owed};
 pub use ops::{Fence, OpError, Ops};
 pub use options::{Address, Password, RedisOptions, Tls, Topology};
+pub use process::{Ousted, Process};
 pub use reply::BadReply;
 pub use ticket::PackedTicket;

@@ -8,7 +8,7 @@ use super::batcher::{Batcher, Move, Outcome};
 use super::owed::Owed;
 use super::shared::{SaleShared, Shared};
 use crate::ledger::{LedgerError, SaleFailure};
-use crate::pipeline::{CoreDurable, Membership};
+use crate::pipeline::{CoreDurable, MemberWord, Membership};
 use crate::state::{App, DURABLE_WAIT_MAX};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -28,7 +28,7 @@ use tidegate_stock::{
 };
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// Above the call's own timeout: what a request may wait for the call before its own.
 const QUEUE_MARGIN: Duration = Duration::from_millis(50);
@@ -588,29 +588,6 @@ impl CoreLedger {
         }
     }
 
-    /// Writes down who has come and who is forgotten; known here once it is durable.
-    pub(super) async fn record_roll(&self, words: Vec<(String, Membership, u64)>) -> Result<(), LedgerError> {
-        let mut last = None;
-        for (gateway, membership, at_ms) in &words {
-            last = Some(self.shared.journal.append_member(gateway, *membership, *at_ms)?);
-        }
-        let Some(lsn) = last else { return Ok(()) };
-        self.shared.appended(lsn);
-        let unknown = LedgerError::Unknown { ticket: None };
-        let durable = timeout(DURABLE_WAIT_MAX, self.durable.wait(lsn)).await;
-        durable.ok().and_then(Result::ok).ok_or(unknown)?;
-        for (gateway, membership, at_ms) in words {
-            match membership {
-                Membership::Joined => info!(gateway, "a gateway of the fleet is recorded"),
-                Membership::Forgotten => {
-                    warn!(gateway, "a gateway is forgotten: no recovery waits for its log");
-                }
-            }
-            self.shared.roll.lock().note(gateway, membership, at_ms);
-        }
-        Ok(())
-    }
-
     /// An operator gives up the log of a gateway that is gone for good, for all sales and for ever. Answers when this
     /// gateway's log holds it; the others hear of it with their next heartbeats.
     pub async fn forget(&self, gateway: &str) -> Result<Forgot, LedgerError> {
@@ -624,7 +601,8 @@ impl CoreLedger {
         if let Forgot::Since(at_ms) = forgot
             && known
         {
-            self.record_roll(vec![(gateway.to_owned(), Membership::Forgotten, at_ms)]).await?;
+            let (gateway, membership) = (gateway.to_owned(), Membership::Forgotten);
+            self.record_roll(vec![MemberWord { gateway, membership, at_ms, process: 0 }]).await?;
         }
         Ok(forgot)
     }

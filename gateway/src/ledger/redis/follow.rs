@@ -31,6 +31,13 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub async fn run_follow(core: Rc<Core>) {
     let Some(ledger) = core.redis.clone() else { return };
     let shared = ledger.shared.clone();
+    // The log of an old copy must not be taken for this gateway's, not even in a recovery.
+    while !shared.has_beaten() && !shared.is_replaced() {
+        tokio::select! {
+            () = shared.look.notified() => {}
+            () = core.app.stopping.wait() => return,
+        }
+    }
     let looks = Rc::new(Semaphore::new(LOOKS_MAX));
     let mut next = Instant::now();
     let (mut named, mut created) = (false, false);
@@ -63,6 +70,7 @@ pub async fn run_follow(core: Rc<Core>) {
             () = core.app.stopping.wait() => return,
         }
     }
+    core.app.stopping.wait().await;
 }
 
 /// Sales of the configuration that do not exist yet. One that does is the operator's. Whether all are there.

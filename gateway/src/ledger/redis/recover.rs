@@ -5,6 +5,7 @@
 //! log by then, and brought in with the rest; one that was not answered was never told to anybody.
 
 use super::core::CoreLedger;
+use super::fleet::impostors;
 use super::passes::{Passes, Piece};
 use super::shared::SaleShared;
 use std::rc::Rc;
@@ -102,6 +103,11 @@ async fn recover(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>) -> Result<(), 
     // What was granted is in the log by now; it is brought in once it is durable.
     ledger.durable.wait(ledger.shared.last_appended()).await?;
     bring_in(ledger, sale, &recovery).await?;
+    let impostors = impostors(ledger).await;
+    if !impostors.is_empty() {
+        warn!(sale = %sale.keys.sale, gateways = impostors.join(", "), "these have not shown their newest logs: they are waited for");
+        step(ledger, async || ledger.ops.withdraw(&sale.keys, &recovery, &impostors).await).await?;
+    }
     let seen = recorded.map_or(0, |recorded| recorded.generation);
     // A recovery that takes its normal course is no news.
     let mut warn_at = Instant::now() + PATIENCE;

@@ -10,10 +10,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tidegate_stock::redis::ops::{Fleet, SaleMeta, SaleRecorded};
-use tidegate_stock::redis::{Fence, RedisOptions, SaleKeys};
+use tidegate_stock::redis::{Fence, Process, RedisOptions, SaleKeys};
 use tidegate_stock::{Lsn, TicketId};
 use tokio::sync::Notify;
 
@@ -33,12 +33,21 @@ pub struct Shared {
     pub(super) fleet: ArcSwapOption<Fleet>,
     /// Whose logs make up the ledger, as this gateway's own log tells.
     pub(super) roll: Mutex<Roll>,
+    /// Whether this process is the one that goes on under the id; the fleet's task's alone.
+    pub(super) process: Mutex<Process>,
+    /// Heartbeats that counted.
+    pub(super) beats: AtomicU64,
+    /// A heartbeat is wanted at once.
+    pub(super) beat: Notify,
     /// All sales were looked at once: an unknown name is then unknown.
     pub(super) followed: AtomicBool,
     /// What is wrong with Redis.
     pub trouble: Trouble,
-    /// Another process goes on in this one's place. For good: only a new start sells again.
+    /// Another process goes on in this one's place, or its log lacks what another one wrote. For good: only a new start
+    /// sells again.
     replaced: Arc<AtomicBool>,
+    /// Why.
+    replaced_by: OnceLock<&'static str>,
     /// Newest record appended for the shared ledger.
     last: AtomicU64,
     /// Recoveries that wait for this gateway's log to be read.
@@ -111,7 +120,11 @@ impl Shared {
             roll: Mutex::default(),
             followed: AtomicBool::new(false),
             trouble: Trouble::default(),
+            process: Mutex::new(Process::new(BTreeSet::new(), 0)),
+            beats: AtomicU64::new(0),
+            beat: Notify::new(),
             replaced: Arc::default(),
+            replaced_by: OnceLock::new(),
             last: AtomicU64::new(0),
             passes: Passes::default(),
             look: Notify::new(),
@@ -168,9 +181,11 @@ impl Shared {
         self.fleet.load_full()
     }
 
-    /// Another process with this gateway's id goes on in its place: every sale is paused here, and stays so.
-    pub(super) fn replace(&self) {
+    /// This process must not go on under its id: every sale is paused here, and stays so.
+    pub(super) fn replace(&self, why: &'static str) {
+        let _first_word_counts = self.replaced_by.set(why);
         self.replaced.store(true, Ordering::SeqCst);
+        self.look.notify_one();
         for sale in self.sales() {
             sale.pause();
         }
@@ -178,6 +193,11 @@ impl Shared {
 
     pub(super) fn is_replaced(&self) -> bool {
         self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Whether this process is known to be the one that goes on under the id: nothing is sold, told or brought in before.
+    pub(super) fn has_beaten(&self) -> bool {
+        self.fleet.load().is_some()
     }
 
     /// Every gateway whose log may hold something of a sale, as far as it is known here; in order.
@@ -200,7 +220,7 @@ impl Shared {
     /// Why this gateway could not sell even if Redis answered, or nothing.
     pub(super) fn unprepared(&self) -> Option<&'static str> {
         if self.is_replaced() {
-            Some("another process runs with this gateway's id and was started later: a copied data folder?")
+            self.replaced_by.get().copied()
         } else if !self.is_member() {
             Some("this gateway waits for the others to record that it joins")
         } else if !self.followed.load(Ordering::Relaxed) {

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegate_queue::{Queue, ReadError};
-use tidegate_stock::redis::RedisOptions;
+use tidegate_stock::redis::{Process, RedisOptions};
 use tidegate_stock::{Record, TicketId};
 use tracing::info;
 
@@ -41,6 +41,7 @@ pub fn start(
     journal: Journal,
 ) -> Result<Shared, StartFailure> {
     let id = gateway_id(dir)?;
+    let log_end = queue.end().0;
     let shared = Shared::new(&id, options, journal);
     let mut records = 0_u64;
     for message in queue.scan(queue.start()) {
@@ -50,8 +51,8 @@ pub fn start(
         }
         records += 1;
         let told = decode_shared(&message);
-        if let Some(SharedRecord::Member { gateway, membership, at_ms }) = told {
-            shared.roll.lock().note(gateway, membership, at_ms);
+        if let Some(SharedRecord::Member(word)) = told {
+            shared.roll.lock().note(word);
             continue;
         }
         decode(&message, |record| {
@@ -60,7 +61,11 @@ pub fn start(
             }
         })?;
     }
-    let members = shared.roll.lock().members().count();
+    let (members, held) = {
+        let roll = shared.roll.lock();
+        (roll.members().count(), roll.processes_of(&id))
+    };
+    *shared.process.lock() = Process::new(held, log_end);
     info!(gateway = id, records, members, sales = shared.sales().len(), "this gateway's log is read");
     Ok(shared)
 }

@@ -40,7 +40,7 @@ pub async fn run_sweep(core: Rc<Core>) {
             () = core.app.stopping.wait() => return,
         }
         if ledger.shared.is_replaced() {
-            return;
+            return core.app.stopping.wait().await;
         }
         let stalled = watch.is_stalled(
             ledger.shared.last_appended(),

@@ -1,16 +1,23 @@
 //! Who else is there: what RocketMQ's `NameServer` does, in one hash.
 
 use super::{OpError, Ops};
+use crate::redis::Process;
 use crate::redis::link::Script;
 use crate::redis::reply::Reply;
 use std::sync::LazyLock;
 use std::time::Duration;
+
+static PROPOSE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("propose", include_str!("../../../../lua/stock/propose.lua")));
 
 static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new("heartbeat", include_str!("../../../../lua/stock/heartbeat.lua")));
 
 static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new("forget", include_str!("../../../../lua/stock/forget.lua")));
+
+/// Random bits of a process' number: two that are started in one millisecond have different ones.
+const RANDOM_BITS: u64 = 1_023;
 
 /// A gateway without a heartbeat for so long is no longer listed; its membership stays.
 const UNLISTED_AFTER: Duration = Duration::from_hours(24);
@@ -24,15 +31,62 @@ pub struct Seen {
     pub tells: String,
     /// Since its last heartbeat, by Redis's clock.
     pub age: Duration,
+    /// Its newest process.
+    pub newest: Newest,
+    /// Newest number of a process before, known to others, that its log has been found to hold. `None`: others know that
+    /// newest process, and nobody has told yet that its log holds what that one wrote.
+    pub confirmed: Option<u64>,
+}
+
+/// The newest process of a gateway, as Redis knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Newest {
+    /// Its number; 0: none is known.
+    pub process: u64,
+    /// How far its log was on disk.
+    pub log_end: u64,
+}
+
+/// A number for a process that was just started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposal {
+    /// The number, above all that were before. Nobody else knows it yet.
+    pub number: u64,
+    /// Who has the id now.
+    pub newest: Newest,
+    /// Redis's clock, in ms.
+    pub now_ms: u64,
+}
+
+/// What a gateway tells with a heartbeat.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat<'a> {
+    /// The process, with its number.
+    pub process: &'a Process,
+    /// How far its log is on disk.
+    pub log_end: u64,
+    /// What it tells of itself (JSON).
+    pub tells: &'a str,
+    /// Newcomers whose join is in its durable log.
+    pub recorded: &'a [String],
+    /// Processes of others that it knows, which a Redis that lost its data would not.
+    pub processes: &'a [(String, Newest)],
+    /// Gateways that its log knows to be forgotten, and since when; as above.
+    pub forgotten: &'a [(String, u64)],
+}
+
+/// What came of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It counts.
+    Fleet(Fleet),
+    /// Nothing was done: somebody else has the id, or this one's log was further already; see [`Process::heed`].
+    Other(Newest),
 }
 
 /// What a heartbeat hears.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fleet {
-    /// A process with this gateway's id was started later, and goes on in its place: nothing else is told.
-    pub replaced: bool,
-    /// Number of this process, for its next heartbeat.
-    pub process: u64,
     /// Whether this gateway may sell.
     pub member: bool,
     /// Every gateway that may ever have sold.
@@ -59,41 +113,55 @@ pub enum Forgot {
 }
 
 impl Ops {
-    /// Says that this gateway is there. `process`: as the heartbeat before told it, 0 with the first one since the process
-    /// was started. `recorded`: newcomers whose join is in its durable log. `forgotten`: gateways that its log knows to be
-    /// forgotten, which a Redis that lost its data would not.
-    pub async fn heartbeat(
-        &self,
-        process: u64,
-        tells: &str,
-        recorded: &[String],
-        forgotten: &[(String, u64)],
-    ) -> Result<Fleet, OpError> {
-        let process = process.to_string();
-        let dead_after = self.options.dead_after.as_millis().to_string();
-        let unlisted_after = UNLISTED_AFTER.as_millis().to_string();
-        let count = recorded.len().to_string();
-        let since: Vec<String> = forgotten.iter().map(|(_, since)| since.to_string()).collect();
-        let mut args: Vec<&[u8]> = vec![
-            self.gateway.as_bytes(),
-            process.as_bytes(),
-            tells.as_bytes(),
-            dead_after.as_bytes(),
-            unlisted_after.as_bytes(),
-            count.as_bytes(),
-        ];
+    /// A number for the process that was just started, and who has the id now. Nothing is written. `above`: the newest
+    /// number that its log holds; of `random` the lowest bits count.
+    pub async fn propose(&self, above: u64, random: u64) -> Result<Proposal, OpError> {
+        let (above, random) = (above.to_string(), (random & RANDOM_BITS).to_string());
+        let args = [self.gateway.as_bytes(), above.as_bytes(), random.as_bytes()];
+        let value = self.run(&PROPOSE, None, &[&self.fleet.heartbeat[4]], &args).await?;
+        let mut list = Reply::new("propose", &value).list()?;
+        let number = list.next()?.count()?;
+        let newest = Newest { process: list.next()?.count()?, log_end: list.next()?.count()? };
+        Ok(Proposal { number, newest, now_ms: list.next()?.count()? })
+    }
+
+    /// Says that this gateway is there. Its log must hold the process' number, on disk.
+    pub async fn heartbeat(&self, beat: &Beat<'_>) -> Result<Heard, OpError> {
+        let Beat { process, log_end, tells, recorded, processes, forgotten } = *beat;
+        let dead_after = self.options.dead_after.as_millis() as u64;
+        let unlisted_after = UNLISTED_AFTER.as_millis() as u64;
+        let head = [process.number(), process.base(), process.confirmed(), log_end].map(|n| n.to_string());
+        let bounds = [dead_after, unlisted_after, recorded.len() as u64].map(|n| n.to_string());
+        let known = processes.len().to_string();
+        let processes: Vec<_> = processes
+            .iter()
+            .map(|(gateway, newest)| (gateway, newest.process.to_string(), newest.log_end.to_string()))
+            .collect();
+        let forgotten: Vec<_> =
+            forgotten.iter().map(|(gateway, since)| (gateway, since.to_string())).collect();
+        let mut args: Vec<&[u8]> = vec![self.gateway.as_bytes()];
+        args.extend(head.iter().map(String::as_bytes));
+        args.push(tells.as_bytes());
+        args.extend(bounds.iter().map(String::as_bytes));
         args.extend(recorded.iter().map(String::as_bytes));
-        for ((gateway, _), since) in forgotten.iter().zip(&since) {
+        args.push(known.as_bytes());
+        for (gateway, number, log_end) in &processes {
+            args.extend([gateway.as_bytes(), number.as_bytes(), log_end.as_bytes()]);
+        }
+        for (gateway, since) in &forgotten {
             args.extend([gateway.as_bytes(), since.as_bytes()]);
         }
         let keys: Vec<&str> = self.fleet.heartbeat.iter().map(String::as_str).collect();
         let value = self.run(&HEARTBEAT, None, &keys, &args).await?;
         let mut list = Reply::new("heartbeat", &value).list()?;
-        let process = list.next()?.count()?;
-        if process == 0 {
-            return Ok(Fleet { replaced: true, ..Fleet::default() });
+        let member = list.next()?.int()?;
+        if member < 0 {
+            return Ok(Heard::Other(Newest {
+                process: list.next()?.count()?,
+                log_end: list.next()?.count()?,
+            }));
         }
-        let member = list.next()?.int()? == 1;
+        let member = member == 1;
         let texts = |reply: Reply<'_>| -> Result<Vec<String>, OpError> {
             let mut texts = Vec::new();
             for text in reply.list()?.rest() {
@@ -107,7 +175,14 @@ impl Ops {
         while !entries.is_over() {
             let (gateway, tells) = (entries.next()?.text()?.to_owned(), entries.next()?.text()?.to_owned());
             let age = Duration::from_millis(entries.next()?.count()?);
-            seen.push(Seen { gateway, tells, age });
+            let newest = Newest { process: entries.next()?.count()?, log_end: entries.next()?.count()? };
+            seen.push(Seen {
+                gateway,
+                tells,
+                age,
+                newest,
+                confirmed: u64::try_from(entries.next()?.int()?).ok(),
+            });
         }
         let mut entries = list.next()?.list()?;
         let mut forgotten = Vec::new();
@@ -117,7 +192,7 @@ impl Ops {
             forgotten.push((gateway, since));
         }
         let now_ms = list.next()?.count()?;
-        Ok(Fleet { replaced: false, process, member, members, newcomers, seen, forgotten, now_ms })
+        Ok(Heard::Fleet(Fleet { member, members, newcomers, seen, forgotten, now_ms }))
     }
 
     /// Gives up the log of a gateway that is gone for good. `known`: a log tells of it, if Redis does not.

@@ -7,7 +7,7 @@
 //! read.rs        tickets as they stand, by id, by buyer, by key; resolving lost answers; may it be delivered
 //! sweep.rs       claiming notes that nobody cleared, adopting the tickets of a gateway that is gone
 //! recover.rs     pause, re-apply, resume
-//! fleet.rs       heartbeats and membership
+//! fleet.rs       processes of gateways, heartbeats and membership
 //! news.rs        what all gateways are told
 //! ```
 
@@ -21,7 +21,7 @@ mod sweep;
 mod transition;
 
 pub use batch::{Batch, BatchReply, ReserveCall, Reserved};
-pub use fleet::{Fleet, Forgot, Seen};
+pub use fleet::{Beat, Fleet, Forgot, Heard, Newest, Proposal, Seen};
 pub use news::News;
 pub use read::{ByKey, Delivers, Told};
 pub use recover::{Excused, Reapply, Recovery, RecoveryId, Resumed};

@@ -15,6 +15,7 @@ script!(PAUSE, "pause");
 script!(REAPPLY, "reapply");
 script!(RESUME, "resume");
 script!(EXCUSE, "excuse");
+script!(WITHDRAW, "withdraw");
 
 /// Records of a log on their way into a paused sale.
 #[derive(Debug, Default)]
@@ -248,6 +249,19 @@ impl Ops {
             tickets.push(id.text()?.parse().map_err(|_| id.bad("a ticket id"))?);
         }
         Ok(tickets)
+    }
+
+    /// Logs that these gateways are said to have brought in do not count, as far as this recovery still goes on.
+    pub async fn withdraw(
+        &self,
+        keys: &SaleKeys,
+        recovery: &RecoveryId,
+        gateways: &[String],
+    ) -> Result<(), OpError> {
+        let mut args: Vec<&[u8]> = vec![recovery.id.as_bytes()];
+        args.extend(gateways.iter().map(String::as_bytes));
+        self.run_replicated(&WITHDRAW, Some(&recovery.lineage), &keys.first(10), &args).await?;
+        Ok(())
     }
 
     /// An operator goes on without a gateway's log. `None`: the sale is not paused.
