@@ -124,7 +124,7 @@ async fn an_old_copy_of_a_data_folder_serves_nothing_and_the_newest_folder_loses
             redis.command(&["FLUSHALL"]);
             copy.relaunch();
             // Nobody who could tell better is there yet: it takes its number, brings its log in, and waits for the others.
-            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             let members = redis.command(&["SMEMBERS", "tidegate:1:{phone}:a"]);
             assert!(format!("{members:?}").contains(&id), "it has not come first: {members:?}");
             fleet.gateways[1].resume();
