@@ -3,7 +3,7 @@
 mod redis_link_support;
 
 use redis::Value;
-use redis_link_support::{KEY, after_check, count, link, patient, unavailable, until_reply};
+use redis_link_support::{COUNT, KEY, after_check, count, link, patient, unavailable, until_reply};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -206,4 +206,41 @@ async fn nodes_of_a_cluster_are_checked_one_by_one() {
         }
     }
     assert_eq!(stranger.command(&["DBSIZE"]), Value::Int(0));
+}
+
+#[tokio::test]
+async fn connections_for_replication_and_for_long_calls_are_checked_as_well() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let (_replica, _other) = (first.replica(), second.replica());
+    let proxy = SwapProxy::start(first.port());
+    let link = link(patient(RedisOptions { wait_replicas: 1, ..through(&proxy) }));
+    let lineage = link.lineage(KEY).await.unwrap();
+    let replicated = async || link.script_replicated(&COUNT, Some(&lineage), &[KEY], &[b"1"]).await;
+    let started = Instant::now();
+    // The replica may still be on its way.
+    while replicated().await.is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    link.script_patient(&COUNT, &[KEY], &[b"1"]).await.unwrap();
+    proxy.swap(second.port());
+    let started = Instant::now();
+    loop {
+        match replicated().await {
+            Err(CallError::LineageChanged { .. }) => break,
+            Err(CallError::Unavailable(_) | CallError::Unknown(_))
+                if started.elapsed() < Duration::from_secs(5) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    for seen in proxy.seen().iter().filter(|seen| seen.backend == second.port()) {
+        assert_eq!(after_check(seen), Vec::<String>::new(), "nothing but the check");
+    }
+    // A long call names no server: it reads, and is checked like every other.
+    let started = Instant::now();
+    while link.script_patient(&COUNT, &[KEY], &[b"1"]).await.is_err() {
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+    for seen in proxy.seen() {
+        after_check(&seen);
+    }
 }
