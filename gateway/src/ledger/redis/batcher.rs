@@ -271,7 +271,7 @@ impl Batcher {
                 Ok(Outcome::Won(call.packed.view(call.ticket, &self.sale.keys.sale, lsn)))
             }
             Err(refused) => {
-                error!(ticket = %call.ticket, %refused, "a won order could not be written down yet; its note will be claimed");
+                core.shared.trouble.unwritten(call.ticket, refused);
                 Err(LedgerError::Unknown { ticket: Some(call.ticket) })
             }
         }

@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tidegate_stock::{JournalError, TicketId};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -20,6 +21,8 @@ pub struct Trouble {
     /// Why Redis could not be asked, the last time.
     last: ArcSwapOption<String>,
     lacking: Mutex<Option<Lacking>>,
+    /// When it was last said that the log refused wins.
+    refused: Mutex<Option<Instant>>,
 }
 
 struct Lacking {
@@ -52,6 +55,16 @@ impl Trouble {
             );
         }
         *lacking = Some(Lacking { since: now, warned: warned.unwrap_or(now) });
+    }
+
+    /// The log refused the record of a win that Redis had granted: its note will be claimed. One line, not one a win.
+    pub(super) fn unwritten(&self, ticket: TicketId, refused: JournalError) {
+        let now = Instant::now();
+        let mut last = self.refused.lock();
+        if last.is_none_or(|at| now - at >= WARN) {
+            *last = Some(now);
+            warn!(%ticket, %refused, "won orders could not be written down at once; whoever claims their notes writes them");
+        }
     }
 
     /// Whether replicas were lacking a moment ago.
