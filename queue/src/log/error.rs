@@ -74,4 +74,12 @@ pub enum ReadError {
     /// Below the oldest segment kept, not durable, or no record boundary.
     #[error("no record at position {0}")]
     Absent(Position),
+    /// Deleted: it was older than the retention time, and nothing held it.
+    #[error("position {position} is no longer kept: the log begins at {start}; go on from there")]
+    Removed {
+        /// What was asked for.
+        position: Position,
+        /// Where the log began when it was asked for.
+        start: Position,
+    },
 }

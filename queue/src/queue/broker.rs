@@ -5,6 +5,7 @@
 
 use super::append::Appender;
 use super::dispatch::Dispatcher;
+use super::retention::OwnerHold;
 use super::topic::Topics;
 use super::{Durable, OpenError, Policies, QueueOptions};
 use crate::catalog::{self, Catalog};
@@ -61,6 +62,7 @@ pub(super) struct Broker {
     pub(super) checkpointing: Mutex<()>,
     pub(super) acks_changed: AtomicBool,
     pub(super) catalog_changed: AtomicBool,
+    pub(super) owner_hold: OwnerHold,
     pub(super) bells: Arc<Bells>,
 }
 
@@ -141,6 +143,7 @@ impl Broker {
             checkpointing: Mutex::new(()),
             acks_changed: AtomicBool::new(false),
             catalog_changed: AtomicBool::new(false),
+            owner_hold: OwnerHold::default(),
             bells: Arc::default(),
             options,
             policies,

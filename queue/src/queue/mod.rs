@@ -15,6 +15,7 @@
 //! tick       one step of the timers
 //! admin      groups: create, change, reset
 //! persist    catalog and acknowledgement checkpoint
+//! retention  what holds the log, and deleting what nothing holds
 //! threads    dispatcher, timers, checkpoints
 //! ```
 
@@ -31,6 +32,7 @@ mod persist;
 mod produce;
 mod receive;
 mod report;
+mod retention;
 mod stats;
 mod threads;
 mod tick;
@@ -154,9 +156,16 @@ impl Queue {
     pub fn end(&self) -> Position {
         self.broker.log.end()
     }
-    /// Where the log begins; [`crate::log::FIRST_POSITION`] unless its beginning was given up.
+    /// Where the log begins: [`crate::log::FIRST_POSITION`] until its beginning is deleted. Moves with retention, so
+    /// a scan that begins here may find that it has moved.
     pub fn start(&self) -> Position {
         self.broker.log.recovered().start
+    }
+    /// The owner of derived state needs nothing below `position` any more: what it has derived from there is on disk.
+    /// With [`Policies::owner_holds`] nothing is deleted before the first call since the open. A position below an
+    /// earlier one is ignored.
+    pub fn release_below(&self, position: Position) {
+        self.broker.release_below(position);
     }
     /// Everything below is on disk, and in the log after any crash; in async mode it trails [`Queue::durable`].
     /// One atomic load.
@@ -190,13 +199,17 @@ impl Queue {
     }
     /// All durable messages from `from` on (a record's position, or the end of one, or [`Queue::start`]), in log
     /// order, delayed ones at the place where they were appended. After an `Err` it ends: what came before is then
-    /// not all there is.
+    /// not all there is. Of what is deleted it answers [`ReadError::Removed`]; a scan that is ahead of a deletion
+    /// goes on.
     pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Message, ReadError>> + '_ {
-        self.broker.log.scan(from).filter_map(|record| match record {
+        self.broker.log.scan(from).filter_map(move |record| match record {
             Ok(record) => match record.view().kind {
                 RecordKind::Message | RecordKind::Delayed => Some(Ok(Message::from_record(&record))),
                 RecordKind::Control | RecordKind::Half => None,
             },
+            Err(ReadError::Absent(at)) if at < self.start() => {
+                Some(Err(ReadError::Removed { position: at, start: self.start() }))
+            }
             Err(error) => Some(Err(error)),
         })
     }

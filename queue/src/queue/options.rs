@@ -84,11 +84,32 @@ pub struct Policies {
     pub check_every_ms: u64,
     /// After so many checks it is rolled back.
     pub checks_max: u32,
+    /// A segment of the log is deleted when its newest record is older than this and nothing holds it;
+    /// [`u64::MAX`] keeps all.
+    pub retention_ms: u64,
+    /// A group that has neither received nor acknowledged for so long no longer holds the log. When it comes back
+    /// it goes on at the oldest message kept.
+    pub group_expiry_ms: u64,
+    /// After so many new bytes in the log a snapshot is made, so that a start need not read the whole log.
+    pub snapshot_every_bytes: u64,
+    /// The owner derives state from the log: nothing is deleted that it has not released since the start, see
+    /// [`Queue::release_below`](super::Queue::release_below).
+    pub owner_holds: bool,
 }
 
 impl Default for Policies {
-    /// As RocketMQ: 6 s, every 30 s, 15 checks.
+    /// Checks as RocketMQ: 6 s, every 30 s, 15 checks. Kept for 72 hours, groups hold the log for 7 days, snapshots
+    /// every 64 MiB; no owner holds.
     fn default() -> Self {
-        Self { check_first_ms: 6_000, check_every_ms: 30_000, checks_max: 15 }
+        const HOUR_MS: u64 = 60 * 60 * 1000;
+        Self {
+            check_first_ms: 6_000,
+            check_every_ms: 30_000,
+            checks_max: 15,
+            retention_ms: 72 * HOUR_MS,
+            group_expiry_ms: 7 * 24 * HOUR_MS,
+            snapshot_every_bytes: 64 << 20,
+            owner_holds: false,
+        }
     }
 }

@@ -20,7 +20,15 @@ const KEYS: [&str; 3] = ["k0", "k1", "k2"];
 const ATTEMPTS_MAX: u32 = 3;
 const LEASE_MS: u64 = 1_000;
 const PRODUCER: &str = "till 7";
-const POLICIES: Policies = Policies { check_first_ms: 2_000, check_every_ms: 1_000, checks_max: 2 };
+const POLICIES: Policies = Policies {
+    check_first_ms: 2_000,
+    check_every_ms: 1_000,
+    checks_max: 2,
+    retention_ms: u64::MAX,
+    group_expiry_ms: u64::MAX,
+    snapshot_every_bytes: u64::MAX,
+    owner_holds: false,
+};
 /// Waits for another thread end with an error after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
