@@ -126,6 +126,11 @@ impl RedisServer {
         self.try_command(parts).unwrap_or_else(|e| panic!("{parts:?}: {e}"))
     }
 
+    /// Whether there is such a key.
+    pub fn exists(&self, key: &str) -> bool {
+        self.command(&["EXISTS", key]) == Value::Int(1)
+    }
+
     /// As `command`, with the error.
     pub fn try_command(&self, parts: &[&str]) -> RedisResult<Value> {
         ask(self.plain_port, self.setup.password.as_deref(), parts)
