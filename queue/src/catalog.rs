@@ -1,6 +1,7 @@
 //! The catalog: which topics with how many queues, which groups with which start, and how files that are
 //! replaced as a whole are written. FORMAT.md, "Catalog".
 
+use crate::Broadcast;
 use crate::group::GroupConfig;
 use crate::storage::Storage;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub(crate) struct Catalog {
 pub(crate) struct TopicEntry {
     pub queues: u32,
     pub groups: BTreeMap<String, GroupConfig>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub broadcasts: BTreeMap<String, Broadcast>,
 }
 
 /// What loading found.

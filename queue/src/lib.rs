@@ -35,8 +35,8 @@ pub use log::{OpenError, ReadError};
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
-    Acknowledge, AppendError, Appended, Check, CheckpointError, Delivery, Durability, Durable, GroupCounts,
-    GroupStats, Once, Outcome, Policies, Producer, ProducerError, Queue, QueueOptions, QueueStats,
-    RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
-    TransactionError, WaitSlot,
+    Acknowledge, AppendError, Appended, Broadcast, Check, CheckpointError, Delivery, Durability, Durable,
+    GroupCounts, GroupStats, Once, Outcome, Place, Policies, Producer, ProducerError, Queue, QueueOptions,
+    QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space,
+    TopicStats, TransactionError, WaitSlot,
 };

@@ -3,6 +3,7 @@
 use crate::log::{Record, RecordView};
 use crate::{Position, reserved};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Which queue of a topic a message goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +13,8 @@ pub enum QueueChoice<'a> {
     RoundRobin,
     /// By hash of the key: equal keys share a queue.
     Key(&'a str),
+    /// As `Key`, and ordered groups go by this key instead of the message's first look-up key.
+    Ordered(&'a str),
     /// This one; out of range is an error.
     Explicit(u32),
 }
@@ -101,7 +104,8 @@ fn own_properties(view: &RecordView<'_>) -> Vec<(String, String)> {
 }
 
 /// Where a new group starts, or is reset to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StartFrom {
     /// The oldest message kept.
     #[default]

@@ -6,6 +6,14 @@ pub(crate) const PREFIX: &str = "tidegate.";
 pub(crate) const PRODUCER: &str = "tidegate.producer";
 /// First property of a half message: who is asked what became of it.
 pub(crate) const PRODUCER_GROUP: &str = "tidegate.producer-group";
+/// The ordering key of a message whose first look-up key is another one. Behind the others of the queue's own, and kept
+/// by the copies that deliver or commit.
+pub(crate) const ORDERING_KEY: &str = "tidegate.ordering-key";
+
+/// What a copy that delivers or commits keeps.
+pub(crate) fn is_copied(name: &str) -> bool {
+    !is_reserved(name) || name == ORDERING_KEY
+}
 
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(PREFIX)

@@ -141,8 +141,9 @@ fn each_consumer_of_a_broadcast_sees_every_message_and_goes_on_where_it_was() {
     let folder = Folder::new();
     let queue = folder.open();
     append(&queue, &[message(b"0")]);
-    let join =
-        |queue: &Queue, consumer| queue.join_broadcast(TOPIC, "news", consumer, StartFrom::First).unwrap();
+    let join = |queue: &Queue, consumer| {
+        queue.join_broadcast(TOPIC, "news", consumer, Broadcast::default()).unwrap()
+    };
     let (one, two) = (join(&queue, "one"), join(&queue, "two"));
     append(&queue, &[message(b"1")]);
     for delivery in receive(&queue, &one, 10, 60_000) {
@@ -159,4 +160,64 @@ fn each_consumer_of_a_broadcast_sees_every_message_and_goes_on_where_it_was() {
     drop(queue);
     let queue = folder.open();
     assert!(queue.group_counts(TOPIC, &one).is_none() && queue.group_counts(TOPIC, &two).is_some());
+}
+
+#[test]
+fn a_broadcast_is_remembered_and_goes_with_all_its_consumers() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"before")]);
+    let news = Broadcast { start: StartFrom::Last, attempts_max: Some(2), retry_delays_ms: Some(vec![7]) };
+    queue.put_broadcast(TOPIC, "news", news.clone()).unwrap();
+    drop(queue);
+    let queue = folder.open();
+    assert_eq!(queue.broadcast(TOPIC, "news"), Some(news.clone()));
+    assert_eq!((queue.broadcast(TOPIC, "other"), queue.broadcast("other", "news")), (None, None));
+    let one = queue.join_broadcast(TOPIC, "news", "one", news.clone()).unwrap();
+    append(&queue, &[message(b"after")]);
+    assert_eq!(bodies(&receive(&queue, &one, 10, 60_000)), ["after"]);
+    // Nobody consumes under the name of the broadcast itself, and no group can take its name.
+    assert!(queue.put_group(TOPIC, "news", StartFrom::First, None, None).is_err());
+    assert!(queue.put_broadcast(TOPIC, "a%b", Broadcast::default()).is_err());
+    assert!(queue.join_broadcast(TOPIC, "news", "a%b", Broadcast::default()).is_err());
+    queue.put_group(TOPIC, GROUP, StartFrom::First, None, None).unwrap();
+    assert!(queue.put_broadcast(TOPIC, GROUP, Broadcast::default()).is_err());
+    assert_eq!(queue.consumers(TOPIC, "news"), ["news%one"]);
+    assert!(queue.delete_group(TOPIC, "news").unwrap());
+    drop(queue);
+    let queue = folder.open();
+    assert!(queue.broadcast(TOPIC, "news").is_none() && queue.consumers(TOPIC, "news").is_empty());
+}
+
+#[test]
+fn the_key_that_a_message_was_sent_with_goes_before_its_look_up_keys() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.put_topic(TOPIC, 1).unwrap();
+    queue.set_ordered(TOPIC, GROUP, true).unwrap();
+    let keys = [["x"], ["y"]];
+    let sent = |keys, body, deliver_at_ms| NewMessage {
+        queue: QueueChoice::Ordered("customer"),
+        keys,
+        deliver_at_ms,
+        properties: &[("own", "1")],
+        ..message(body)
+    };
+    append(&queue, &[sent(&keys[0], b"0", None)]);
+    let half = queue.begin("shop", &sent(&keys[1], b"1", None)).unwrap();
+    queue.wait_durable(half.end).unwrap();
+    queue.commit(half.first).unwrap();
+    append(&queue, &[sent(&keys[1], b"2", Some(NOW_MS + 10))]);
+    folder.clock.advance(10);
+    queue.tick();
+    settle_down(&queue);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let one = receive(&queue, GROUP, 10, 60_000);
+        assert_eq!(one.len(), 1, "one at a time");
+        assert_eq!(one[0].message.properties, [("own".to_owned(), "1".to_owned())]);
+        seen.extend(bodies(&one));
+        ack(&queue, GROUP, &one[0]).unwrap();
+    }
+    assert_eq!(seen, ["0", "1", "2"]);
 }

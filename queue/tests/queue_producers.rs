@@ -139,3 +139,24 @@ fn a_disk_that_fails_is_no_acknowledgement() {
         assert_eq!(sent, Err(AppendError::Poisoned));
     }
 }
+
+#[test]
+fn each_message_of_a_batch_is_told_its_place() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    let in_queue = |number, body| NewMessage { queue: QueueChoice::Explicit(number), ..message(body) };
+    let later = NewMessage { deliver_at_ms: Some(NOW_MS + 10), ..message(b"later") };
+    let batch = [in_queue(1, b"a"), in_queue(2, b"b"), later, in_queue(1, b"c")];
+    let (once, places) = queue.append_placed(Some(till(1)), &batch, Space::New).unwrap();
+    assert_eq!((once.repeated, places[0].id), (false, once.appended.first));
+    let told: Vec<_> = places.iter().map(|place| (place.queue, place.offset)).collect();
+    assert_eq!(told, [(1, 0), (2, 0), (0, 0), (1, 1)]);
+    settle_down(&queue);
+    for (place, sent) in places.iter().zip(&batch) {
+        assert_eq!(queue.find(place.id).unwrap().body, sent.body);
+    }
+    let (again, none) = queue.append_placed(Some(till(1)), &batch, Space::New).unwrap();
+    assert_eq!((again.repeated, again.appended, none.len()), (true, once.appended, 0));
+    let (_, places) = queue.append_placed(None, &batch[..1], Space::New).unwrap();
+    assert_eq!((places[0].queue, places[0].offset), (1, 2));
+}

@@ -26,6 +26,11 @@ impl Broker {
             super::AppendError::Invalid(what) => ReceiveError::Invalid(what),
             _ => ReceiveError::Invalid("the topic cannot be created now"),
         })?;
+        if topic.is_broadcast(group) {
+            return Err(ReceiveError::Invalid(
+                "this group is a broadcast: each consumer has its own; name yours",
+            ));
+        }
         let mut changed = attempts_max.is_some() || retry_delays_ms.is_some();
         let (group, created) = {
             // With the appender's lock `Last` is exactly what comes after this call.
@@ -55,23 +60,30 @@ impl Broker {
     }
 
     pub(super) fn delete_group(&self, topic: &str, group: &str) -> Result<bool, ReceiveError> {
-        let gone = self.topics.get(topic).and_then(|topic| topic.remove_group(group));
-        if let Some(group) = &gone {
-            // Those who wait look again, and find a new group.
-            group.wake(u64::MAX);
+        let mut gone = false;
+        if let Some(topic) = self.topics.get(topic) {
+            let consumers = topic.forget_broadcast(group);
+            gone = consumers.is_some();
+            let names = consumers.unwrap_or_default();
+            for name in names.iter().map(AsRef::as_ref).chain([group]) {
+                if let Some(group) = topic.remove_group(name) {
+                    // Those who wait look again, and find a new group.
+                    group.wake(u64::MAX);
+                    gone = true;
+                }
+            }
+        }
+        if gone {
             self.catalog_changed();
             self.acks_changed();
         }
-        self.store_catalog().map_err(|error| {
-            tracing::error!(%error, "catalog cannot be written");
-            ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
-        })?;
+        self.store_catalog_for_receiver()?;
         // A checkpoint that still names it would bring it back.
         self.checkpoint(false).map_err(|error| {
             tracing::error!(%error, "acknowledgements cannot be written");
             ReceiveError::Invalid("the acknowledgements cannot be written now; see the log of the process")
         })?;
-        Ok(gone.is_some())
+        Ok(gone)
     }
 
     pub(super) fn reset_group(&self, topic: &str, group: &str, to: StartFrom) -> Result<(), ReceiveError> {

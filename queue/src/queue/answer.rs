@@ -1,6 +1,7 @@
 //! What the façade takes and gives: appended, delivered, reported.
 
-use crate::{Message, Position};
+use crate::{Message, Position, StartFrom};
+use serde::{Deserialize, Serialize};
 
 /// What the log answers to an append that it accepted. Nothing is durable yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,17 @@ pub struct Appended {
     /// Queue and offset of the batch's first message (0, 0 when it is delayed).
     pub queue: u32,
     /// See `queue`.
+    pub offset: u64,
+}
+
+/// Where one message of a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub id: Position,
+    /// Its queue.
+    pub queue: u32,
+    /// Its offset there; 0 for a delayed message, which gets its offset, and another id, when it is due.
     pub offset: u64,
 }
 
@@ -76,6 +88,19 @@ pub enum ReportKind {
     Dropped,
     /// It used up its attempts.
     DeadLettered,
+}
+
+/// What the consumers of a broadcast have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// Where one that is new starts.
+    pub start: StartFrom,
+    /// Attempts before a message is a dead letter of its consumer; `None`: the queue's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
+    /// Delay before attempt 2, 3 …, ms; the last one repeats. `None`: the queue's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_delays_ms: Option<Vec<u64>>,
 }
 
 /// A half message that nobody has decided: its producer group is asked what became of it.

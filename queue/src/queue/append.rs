@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use super::topic::{QUEUES_MAX, Topic};
-use super::{AppendError, Appended, Space};
+use super::{AppendError, Appended, Place, Space};
 use crate::index::ConsumeQueue;
 use crate::log::{Positions, Record, RecordKind, RecordParts};
 use crate::{NewMessage, Position, QueueChoice, reserved};
@@ -60,7 +60,9 @@ impl Appender {
                 tail.turn = (tail.turn + 1) % queues;
                 Ok(tail.turn)
             }
-            QueueChoice::Key(key) => Ok((crate::index::tag_hash(key) % u64::from(queues)) as u32),
+            QueueChoice::Key(key) | QueueChoice::Ordered(key) => {
+                Ok((crate::index::tag_hash(key) % u64::from(queues)) as u32)
+            }
             QueueChoice::Explicit(queue) if queue < queues => Ok(queue),
             QueueChoice::Explicit(_) => Err(AppendError::Invalid("the topic has no such queue")),
         }
@@ -96,16 +98,17 @@ pub(super) fn check(message: &NewMessage<'_>) -> Result<(), AppendError> {
 
 impl Broker {
     pub(super) fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
-        self.append_locked(&mut self.appender.lock(), batch, space, None)
+        self.append_locked(&mut self.appender.lock(), batch, space, None, None)
     }
 
-    /// `mark`: a property of the queue's own for the first record.
+    /// `mark`: a property of the queue's own for the first record. `places` gets one for each message.
     pub(super) fn append_locked(
         &self,
         appender: &mut Appender,
         batch: &[NewMessage<'_>],
         space: Space,
         mark: Option<(&str, &str)>,
+        places: Option<&mut Vec<Place>>,
     ) -> Result<Appended, AppendError> {
         if batch.is_empty() || batch.len() > BATCH_MAX {
             return Err(AppendError::Invalid("a batch is 1 to 10000 messages"));
@@ -114,10 +117,15 @@ impl Broker {
             return Err(AppendError::NoSpace);
         }
         batch.iter().try_for_each(check)?;
-        let mut marked: SmallVec<[(&str, &str); 4]> = SmallVec::new();
-        if let Some(mark) = mark {
-            marked.push(mark);
-            marked.extend_from_slice(batch[0].properties);
+        // Of the few messages that the queue adds properties to.
+        let mut marked: SmallVec<[SmallVec<[(&str, &str); 4]>; 1]> = SmallVec::new();
+        for (index, message) in batch.iter().enumerate() {
+            let own: SmallVec<[(&str, &str); 2]> =
+                mark.filter(|_| index == 0).into_iter().chain(super::order::property_of(message)).collect();
+            if !own.is_empty() {
+                marked.resize_with(index, SmallVec::new);
+                marked.push(own.iter().chain(message.properties).copied().collect());
+            }
         }
         let born_at_ms = self.clock.now_ms();
         let mut records: SmallVec<[RecordParts<'_>; 4]> = SmallVec::new();
@@ -141,10 +149,9 @@ impl Broker {
                     queue_offset,
                     tag: message.tag,
                     keys: message.keys,
-                    properties: if mark.is_some() && records.is_empty() {
-                        &marked
-                    } else {
-                        message.properties
+                    properties: match marked.get(records.len()) {
+                        Some(marked) if !marked.is_empty() => marked,
+                        _ => message.properties,
                     },
                     born_at_ms,
                     deliver_at_ms: message.deliver_at_ms,
@@ -157,6 +164,14 @@ impl Broker {
             .and_then(|()| appender.append(&self.log, space, &records));
         match accepted {
             Ok((first, end)) => {
+                if let Some(places) = places {
+                    let each = appender.positions.iter().zip(&records);
+                    places.extend(each.map(|(&id, record)| Place {
+                        id,
+                        queue: record.queue,
+                        offset: record.queue_offset,
+                    }));
+                }
                 let delayed = records[0].kind == RecordKind::Delayed;
                 let (queue, offset) =
                     if delayed { (0, 0) } else { (records[0].queue, records[0].queue_offset) };
@@ -184,7 +199,7 @@ impl Broker {
         let view = original.view();
         let keys: SmallVec<[&str; 4]> = view.keys().collect();
         let properties: SmallVec<[(&str, &str); 4]> =
-            view.properties().filter(|(name, _)| !reserved::is_reserved(name)).collect();
+            view.properties().filter(|(name, _)| reserved::is_copied(name)).collect();
         let topic = self.topic_or_create(view.topic)?;
         let queue = appender.choose(&topic, QueueChoice::Explicit(view.queue))?;
         let born_at_ms = self.clock.now_ms();

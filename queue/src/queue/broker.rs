@@ -197,6 +197,7 @@ impl Broker {
         };
         for (name, entry) in catalog.topics {
             let (topic, _) = self.topics.put(&name, entry.queues).map_err(OpenError::Invalid)?;
+            *topic.broadcasts.write() = entry.broadcasts;
             for (group, config) in entry.groups {
                 topic.put_group(&group, || config).map_err(OpenError::Invalid)?;
             }

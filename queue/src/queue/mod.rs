@@ -10,6 +10,7 @@
 //! dispatch   durable log → index, timers, waiting receivers
 //! receive    leases
 //! order      ordered groups
+//! broadcast  groups of one consumer each
 //! lease      ack, discard, nack, put back, extend
 //! report     reports to the owner, dead letters
 //! tick       one step of the timers
@@ -22,6 +23,7 @@
 mod admin;
 mod answer;
 mod append;
+mod broadcast;
 mod broker;
 mod dispatch;
 mod error;
@@ -42,8 +44,8 @@ mod transaction;
 pub use crate::group::WaitSlot;
 use crate::log::OpenError;
 pub use answer::{
-    Appended, Check, Delivery, Durable, Once, Outcome, Producer, RECEIVE_MAX, Receipt, ReceiveRequest,
-    Report, ReportKind,
+    Appended, Broadcast, Check, Delivery, Durable, Once, Outcome, Place, Producer, RECEIVE_MAX, Receipt,
+    ReceiveRequest, Report, ReportKind,
 };
 pub use error::{AppendError, CheckpointError, ProducerError, ReceiptError, ReceiveError, TransactionError};
 pub use options::{Acknowledge, Durability, Policies, QueueOptions, Space};
@@ -109,7 +111,17 @@ impl Queue {
         batch: &[NewMessage<'_>],
         space: Space,
     ) -> Result<Once, ProducerError> {
-        self.broker.append_once(producer, batch, space)
+        self.broker.append_once(producer, batch, space, None)
+    }
+    /// As [`Queue::append_once`], or [`Queue::append`] without a producer; also tells where each message of the batch
+    /// went, in their order, or nothing for a batch that was there before.
+    pub fn append_placed(
+        &self,
+        producer: Option<Producer<'_>>,
+        batch: &[NewMessage<'_>],
+        space: Space,
+    ) -> Result<(Once, Vec<Place>), ProducerError> {
+        self.broker.append_placed(producer, batch, space)
     }
     /// Appends one atomic batch and waits for as much as `acknowledge` says; only [`Acknowledge::Disk`] blocks. A
     /// task that must not block appends, and waits for the listener's word. `None` is answered for
@@ -141,6 +153,10 @@ impl Queue {
     /// Rolls a half message back: nobody will ever see it. Not durable before `end` is.
     pub fn roll_back(&self, id: Position) -> Result<Appended, TransactionError> {
         self.broker.decide(id, Outcome::RolledBack)
+    }
+    /// What became of a half message; `None` while it is not decided. Its decision may not be durable yet.
+    pub fn outcome(&self, id: Position) -> Result<Option<Outcome>, TransactionError> {
+        self.broker.outcome(id)
     }
     /// Half messages of a producer group that should have been decided by now, at most `max`: commit or roll each
     /// back, or leave it for the next check. The waker is woken when there may be more; a call replaces the waker
@@ -179,6 +195,14 @@ impl Queue {
     /// Blocks until `durable() >= position`; for tools and tests.
     pub fn wait_durable(&self, position: Position) -> Result<(), AppendError> {
         self.broker.log.wait_durable(position)
+    }
+    /// Blocks until `synced() >= position`; in async mode the sync is made at once.
+    pub fn wait_synced(&self, position: Position) -> Result<(), AppendError> {
+        self.broker.log.wait_synced(position)
+    }
+    /// A number drawn at random when the folder was made, and kept with it: tells its positions from those of others.
+    pub fn id(&self) -> u64 {
+        self.broker.log.log_id()
     }
     /// Called by the writer thread once per commit; must be quick.
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
@@ -267,6 +291,10 @@ impl Queue {
     pub fn put_topic(&self, topic: &str, queues: u32) -> Result<(), AppendError> {
         self.broker.put_topic(topic, queues)
     }
+    /// How many queues the topic has; `None` when there is no such topic.
+    pub fn queues_of(&self, topic: &str) -> Option<u32> {
+        Some(self.broker.topics.get(topic)?.queue_count())
+    }
     /// Creates a group, or changes its attempts and delays.
     pub fn put_group(
         &self,
@@ -277,32 +305,41 @@ impl Queue {
         retry_delays_ms: Option<Vec<u64>>,
     ) -> Result<(), ReceiveError> {
         self.broker.put_group(topic, group, start, attempts_max, retry_delays_ms)?;
-        self.broker.store_catalog().map_err(|error| {
-            tracing::error!(%error, "catalog cannot be written");
-            ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
-        })
+        self.broker.store_catalog_for_receiver()
     }
-    /// Makes a group ordered, or not: of each ordering key (a message's first look-up key) one message at a time is
-    /// out, in the order of its queue, and the next when it is settled; other keys go on. Keys are ordered within a
-    /// queue: send them with [`crate::QueueChoice::Key`]. What is out when this is called stays out.
+    /// Makes a group ordered, or not: of each ordering key (that of [`crate::QueueChoice::Ordered`], else a message's first
+    /// look-up key) one message at a time is out, in the order of its queue, and the next when it is settled; other
+    /// keys go on. Keys are ordered within a queue: send them with [`crate::QueueChoice::Ordered`]. What is out when this
+    /// is called stays out.
     pub fn set_ordered(&self, topic: &str, group: &str, ordered: bool) -> Result<(), ReceiveError> {
         self.broker.set_ordered(topic, group, ordered)
     }
+    /// Makes a broadcast, or changes it, for its consumers of now as well (their start excepted). Refused where a group has
+    /// that name.
+    pub fn put_broadcast(&self, topic: &str, name: &str, broadcast: Broadcast) -> Result<(), ReceiveError> {
+        self.broker.put_broadcast(topic, name, broadcast)
+    }
+    /// What was put under this name; `None`: it is no broadcast.
+    pub fn broadcast(&self, topic: &str, name: &str) -> Option<Broadcast> {
+        self.broker.broadcast(topic, name)
+    }
     /// One consumer of a broadcast: it sees every message of the topic, whatever others see, and goes on where it
-    /// stopped when it comes back. Answers the group that it receives with. One that does not come back must
-    /// [`Queue::delete_group`].
+    /// stopped when it comes back. Answers the group that it receives with, `BROADCAST%CONSUMER`. One that does not come
+    /// back must [`Queue::delete_group`]. Blocks on the disk when the consumer is new.
     pub fn join_broadcast(
         &self,
         topic: &str,
         broadcast: &str,
         consumer: &str,
-        start: StartFrom,
+        settings: Broadcast,
     ) -> Result<String, ReceiveError> {
-        let group = format!("{broadcast}%{consumer}");
-        self.put_group(topic, &group, start, None, None)?;
-        Ok(group)
+        self.broker.join_broadcast(topic, broadcast, consumer, settings)
     }
-    /// Forgets a group with all that it was owed; its leases and reports are void. False when there was none. A
+    /// The groups of a broadcast's consumers.
+    pub fn consumers(&self, topic: &str, broadcast: &str) -> Vec<String> {
+        self.broker.consumers(topic, broadcast)
+    }
+    /// Forgets a group with all that it was owed, or a broadcast with its consumers; leases and reports are void. False when there was none. A
     /// receive of that name makes a new one.
     pub fn delete_group(&self, topic: &str, group: &str) -> Result<bool, ReceiveError> {
         self.broker.delete_group(topic, group)

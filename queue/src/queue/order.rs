@@ -1,5 +1,5 @@
 //! Ordered groups: of each ordering key one message at a time, in the order of its queue; other keys go on. The key
-//! is a message's first look-up key; messages without one are not ordered. Where a key's messages wait is not
+//! is the one that the message was sent with, else its first look-up key; messages without either are not ordered. Where a key's messages wait is not
 //! written: after a start it is found again from what is outstanding.
 
 use super::ReceiveError;
@@ -7,12 +7,26 @@ use super::broker::Broker;
 use crate::group::GroupState;
 use crate::index::{ConsumeQueue, tag_hash};
 use crate::log::RecordView;
+use crate::{NewMessage, QueueChoice, reserved};
 use std::sync::Arc;
 use std::task::Waker;
 
 /// Hash of the ordering key, if there is one.
 pub(super) fn key_of(record: &RecordView<'_>) -> Option<u64> {
-    record.keys().next().map(tag_hash)
+    // Behind what else the queue keeps of a record, before the message's own.
+    let own = record.properties().take_while(|(name, _)| reserved::is_reserved(name));
+    let sent_with = own.filter(|(name, _)| *name == reserved::ORDERING_KEY).map(|(_, key)| key).next();
+    sent_with.or_else(|| record.keys().next()).map(tag_hash)
+}
+
+/// What the record must say of its ordering key; nothing where the first look-up key says it.
+pub(super) fn property_of<'a>(message: &NewMessage<'a>) -> Option<(&'static str, &'a str)> {
+    match message.queue {
+        QueueChoice::Ordered(key) if message.keys.first() != Some(&key) => {
+            Some((reserved::ORDERING_KEY, key))
+        }
+        _ => None,
+    }
 }
 
 impl Broker {
@@ -28,10 +42,7 @@ impl Broker {
         };
         wakers.into_iter().for_each(Waker::wake);
         self.catalog_changed();
-        self.store_catalog().map_err(|error| {
-            tracing::error!(%error, "catalog cannot be written");
-            ReceiveError::Invalid("the catalog cannot be written now; see the log of the process")
-        })
+        self.store_catalog_for_receiver()
     }
 
     /// Puts what is outstanding into line, oldest first, once after a start.

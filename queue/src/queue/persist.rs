@@ -25,7 +25,8 @@ impl Broker {
         }
         let mut catalog = Catalog::default();
         for topic in self.topics.all() {
-            let mut entry = TopicEntry { queues: topic.queue_count(), ..TopicEntry::default() };
+            let broadcasts = topic.broadcasts.read().clone();
+            let mut entry = TopicEntry { queues: topic.queue_count(), broadcasts, ..TopicEntry::default() };
             for group in topic.groups() {
                 entry.groups.insert(group.name.to_string(), group.state.lock().config.clone());
             }

@@ -1,7 +1,7 @@
 //! Producers that number what they send, and how much they want to know before they go on.
 
 use super::broker::Broker;
-use super::{Acknowledge, AppendError, Appended, Once, Producer, ProducerError, Space};
+use super::{Acknowledge, AppendError, Appended, Once, Place, Producer, ProducerError, Space};
 use crate::producer::{self, Known};
 use crate::{NewMessage, Position, reserved};
 
@@ -14,6 +14,7 @@ impl Broker {
         producer: Producer<'_>,
         batch: &[NewMessage<'_>],
         space: Space,
+        places: Option<&mut Vec<Place>>,
     ) -> Result<Once, ProducerError> {
         if producer.id.is_empty() || producer.id.len() > ID_MAX {
             return Err(AppendError::Invalid("a producer's id is 1 to 255 bytes").into());
@@ -28,9 +29,28 @@ impl Broker {
             Known::TooMany => return Err(ProducerError::TooMany),
         }
         let value = producer::encode(producer.id, producer.sequence);
-        let appended = self.append_locked(&mut appender, batch, space, Some((reserved::PRODUCER, &value)))?;
+        let mark = Some((reserved::PRODUCER, value.as_str()));
+        let appended = self.append_locked(&mut appender, batch, space, mark, places)?;
         self.producers.lock().note(producer.id, producer.sequence, appended, now_ms);
         Ok(Once { appended, repeated: false })
+    }
+
+    pub(super) fn append_placed(
+        &self,
+        producer: Option<Producer<'_>>,
+        batch: &[NewMessage<'_>],
+        space: Space,
+    ) -> Result<(Once, Vec<Place>), ProducerError> {
+        let mut places = Vec::with_capacity(batch.len());
+        let once = match producer {
+            Some(producer) => self.append_once(producer, batch, space, Some(&mut places))?,
+            None => {
+                let mut appender = self.appender.lock();
+                let appended = self.append_locked(&mut appender, batch, space, None, Some(&mut places))?;
+                Once { appended, repeated: false }
+            }
+        };
+        Ok((once, places))
     }
 
     pub(super) fn send(

@@ -1,5 +1,6 @@
 //! The topics in memory: their queues' indexes and their groups. What is durable of them is the catalog.
 
+use super::Broadcast;
 use crate::group::{Group, GroupConfig};
 use crate::index::ConsumeQueue;
 use crate::storage::Storage;
@@ -26,6 +27,7 @@ pub(crate) struct Topic {
     queues: RwLock<Vec<Arc<ConsumeQueue>>>,
     index_step: u64,
     groups: RwLock<BTreeMap<Arc<str>, Arc<Group>>>,
+    pub(super) broadcasts: RwLock<BTreeMap<String, Broadcast>>,
 }
 
 /// All topics.
@@ -83,6 +85,7 @@ impl Topics {
             index_step: self.index_step,
             queues: RwLock::default(),
             groups: RwLock::default(),
+            broadcasts: RwLock::default(),
         });
         topic.grow(&self.storage, queues.max(1));
         table.by_id.push(Arc::clone(&topic));

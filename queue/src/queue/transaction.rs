@@ -31,6 +31,7 @@ impl Broker {
         }
         let mut properties: SmallVec<[(&str, &str); 4]> = SmallVec::new();
         properties.push((reserved::PRODUCER_GROUP, producer_group));
+        properties.extend(super::order::property_of(message));
         properties.extend_from_slice(message.properties);
         let mut appender = self.appender.lock();
         if self.halves.lock().is_full() {
@@ -83,6 +84,14 @@ impl Broker {
         };
         self.half_event(Event::Decided { id, outcome, appended });
         Ok(appended)
+    }
+
+    pub(super) fn outcome(&self, id: Position) -> Result<Option<Outcome>, TransactionError> {
+        match self.halves.lock().state(id) {
+            State::Open => Ok(None),
+            State::Decided(outcome, _) => Ok(Some(outcome)),
+            State::Unknown => Err(TransactionError::Unknown),
+        }
     }
 
     /// Asks for what is not decided in time, and rolls back what was asked for often enough.
