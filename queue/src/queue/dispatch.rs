@@ -25,7 +25,7 @@ pub(super) struct Dispatcher {
     runs: HashMap<(u32, u32), Run, foldhash::fast::RandomState>,
     expiring: Vec<Expiring>,
     delayed: Vec<(u64, Position, u32)>,
-    delivered: Vec<(u64, Position)>,
+    delivered: Vec<Position>,
     /// Of half messages, in log order.
     halves: Vec<transaction::Event>,
     last_topic: Option<Arc<Topic>>,
@@ -141,8 +141,8 @@ impl Dispatcher {
             let (queue, offset) = (record.queue, record.queue_offset);
             self.expiring.push(Expiring { deadline_ms, topic: topic.id, queue, offset });
         }
-        if let (Some(at_ms), Some(origin)) = (record.deliver_at_ms, record.origin) {
-            self.delivered.push((at_ms, origin));
+        if let (Some(_), Some(origin)) = (record.deliver_at_ms, record.origin) {
+            self.delivered.push(origin);
         }
     }
 
@@ -241,7 +241,7 @@ impl Broker {
             // In this order: within a step a message can be delivered only after it was delayed.
             let delayed = dispatcher.delayed.drain(..);
             delayed.for_each(|(at_ms, position, bytes)| delays.add(at_ms, position, bytes));
-            dispatcher.delivered.drain(..).for_each(|(at_ms, origin)| delays.delivered(at_ms, origin));
+            dispatcher.delivered.drain(..).for_each(|origin| delays.delivered(origin));
             self.size_reserve(&delays);
             let next = delays.next_due_ms();
             drop(delays);

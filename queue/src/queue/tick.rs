@@ -3,7 +3,7 @@
 use super::AppendError;
 use super::broker::Broker;
 use crate::log::RecordKind;
-use crate::timer::Expiring;
+use crate::timer::{Expiring, Pending};
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -39,12 +39,13 @@ impl Broker {
     /// record without its delivery and does it again, a crash after it finds both.
     fn deliver_delayed(&self, now_ms: u64) {
         for _ in 0..STEP_MAX {
-            let Some((at_ms, position, bytes)) = self.delays.lock().pop_due(now_ms) else { break };
+            let due = self.delays.lock().pop_due(now_ms);
+            let Some(Pending { id, position, .. }) = due else { break };
             let record = match self.log.read(position) {
                 Ok(record) if record.view().kind == RecordKind::Delayed => record,
                 other => {
                     tracing::error!(%position, found = ?other.err(), "delayed message cannot be read");
-                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position, bytes);
+                    self.delays.lock().postponed(id, now_ms + FAULTY_RETRY_MS);
                     continue;
                 }
             };
@@ -53,11 +54,11 @@ impl Broker {
                 // Only this one is at fault: those behind it go on.
                 Err(error @ AppendError::Invalid(_)) => {
                     tracing::error!(%position, %error, "delayed message does not go into its queue");
-                    self.delays.lock().add(now_ms + FAULTY_RETRY_MS, position, bytes);
+                    self.delays.lock().postponed(id, now_ms + FAULTY_RETRY_MS);
                 }
                 Err(error) => {
                     tracing::debug!(%position, %error, "log refuses a due message for now");
-                    self.delays.lock().refused(at_ms, position, bytes, now_ms + REFUSED_RETRY_MS);
+                    self.delays.lock().refused(id, now_ms + REFUSED_RETRY_MS);
                     break;
                 }
             }
