@@ -71,7 +71,7 @@ pub enum ReadError {
         /// Where in it.
         offset: u64,
     },
-    /// Below the oldest segment kept, not durable, or no record boundary.
+    /// Not durable, or no record boundary.
     #[error("no record at position {0}")]
     Absent(Position),
     /// Deleted: it was older than the retention time, and nothing held it.

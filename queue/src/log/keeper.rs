@@ -1,7 +1,7 @@
 //! The keeper thread: all disk work off the write path. Prepares segments ahead, writes the checkpoint about each
 //! second while there is something new in it; in async mode the flusher syncs. Both sleep when nothing is new.
 
-use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::checkpoint::Checkpoint;
 use super::segment::Segment;
 use super::{Shared, Stopped};
 use crate::storage::is_no_space;
@@ -23,8 +23,8 @@ pub(super) struct Nudge {
     pub(super) hurry: bool,
 }
 
-/// Runs until told to stop; gives the checkpoint file back for the last one.
-pub(super) fn run(shared: &Shared, mut file: CheckpointFile) -> CheckpointFile {
+/// Runs until told to stop.
+pub(super) fn run(shared: &Shared) {
     let mut written = shared.recovered.end.0;
     let mut due: Option<Instant> = None;
     loop {
@@ -32,7 +32,11 @@ pub(super) fn run(shared: &Shared, mut file: CheckpointFile) -> CheckpointFile {
         let synced = shared.synced.load(Ordering::Acquire);
         if due.is_some_and(|due| Instant::now() >= due) {
             due = None;
-            match file.write(&shared.checkpoint(synced, false)) {
+            let stored = {
+                let mut file = shared.checkpoint.lock();
+                file.write(&shared.checkpoint(synced, false))
+            };
+            match stored {
                 Ok(()) => written = synced,
                 // It will be due again; frames carry the same knowledge.
                 Err(error) if is_no_space(&error) => {}
@@ -44,7 +48,7 @@ pub(super) fn run(shared: &Shared, mut file: CheckpointFile) -> CheckpointFile {
         }
         let mut nudge = shared.keeper.lock();
         if nudge.stop {
-            return file;
+            return;
         }
         let retry = full.then(|| Instant::now() + FULL_RETRY);
         let until = [due, retry].into_iter().flatten().min();
@@ -139,7 +143,9 @@ pub(super) fn sync_written(shared: &Shared) -> std::io::Result<()> {
 }
 
 impl Shared {
+    /// What a checkpoint says now. With the checkpoint file locked: the start moves under that lock.
     pub(super) fn checkpoint(&self, durable: u64, clean: bool) -> Checkpoint {
-        Checkpoint { log_id: self.log_id, durable, epoch: self.epoch, log_start: self.log_start, clean }
+        let log_start = self.log_start.load(Ordering::Acquire);
+        Checkpoint { log_id: self.log_id, durable, epoch: self.epoch, log_start, clean }
     }
 }

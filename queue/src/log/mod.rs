@@ -6,6 +6,7 @@
 //! pending.rs                          append: positions, the frame under construction
 //! writer.rs                           write, sync, publish; poison
 //! keeper.rs, checkpoint.rs            segments ahead of need, the checkpoint, the async sync
+//! removal.rs                          giving up the beginning of the log
 //! survey.rs → recovery.rs             what a folder's bytes say, and opening it
 //! scan.rs, verify.rs                  reading: a log in use, a log at rest
 //! ```
@@ -21,6 +22,7 @@ mod map;
 mod pending;
 mod record;
 mod recovery;
+mod removal;
 mod scan;
 mod segment;
 mod survey;
@@ -49,7 +51,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Where every log begins. One that starts later has lost what was before.
+/// Where every log begins. One that starts later has given up, or lost, what was before.
 pub const FIRST_POSITION: Position = Position(segment::SEGMENT_HEADER);
 /// Segments prepared ahead, at most, however large the reserve. Far above what a disk allows with usual segments;
 /// it bounds open files and maps.
@@ -100,7 +102,9 @@ struct Shared {
     storage: Arc<dyn Storage>,
     log_id: u64,
     epoch: u64,
-    log_start: u64,
+    /// Base of the oldest segment kept.
+    log_start: AtomicU64,
+    checkpoint: Mutex<CheckpointFile>,
     segment_bytes: u64,
     flush: Durability,
     recovered: Recovered,
@@ -126,8 +130,10 @@ struct Shared {
 
 struct Threads {
     writer: JoinHandle<()>,
-    keeper: JoinHandle<CheckpointFile>,
+    keeper: JoinHandle<()>,
     flusher: Option<JoinHandle<()>>,
+    /// Files below the start may still be there: a removal failed.
+    leftovers: bool,
     _lock: FolderLock,
 }
 
@@ -151,7 +157,8 @@ impl CommitLog {
         let shared = Arc::new(Shared {
             log_id: ready.log_id,
             epoch: ready.recovered.boot_epoch,
-            log_start: ready.log_start,
+            log_start: AtomicU64::new(ready.log_start),
+            checkpoint: Mutex::new(ready.checkpoint),
             segment_bytes: options.segment_bytes,
             flush: options.flush,
             pending: Mutex::new(Pending::new(active, ready.prepared, end, options.pending_bytes_max)),
@@ -173,10 +180,9 @@ impl CommitLog {
             recovered: ready.recovered,
             storage,
         });
-        let checkpoint = ready.checkpoint;
         let threads = Threads {
             writer: spawn("log-writer", &shared, |shared| writer::run(&shared))?,
-            keeper: spawn("log-keeper", &shared, |shared| keeper::run(&shared, checkpoint))?,
+            keeper: spawn("log-keeper", &shared, |shared| keeper::run(&shared))?,
             flusher: match options.flush {
                 Durability::Sync => None,
                 Durability::Async { interval_ms } => {
@@ -184,6 +190,7 @@ impl CommitLog {
                     Some(spawn("log-flusher", &shared, move |shared| keeper::flush(&shared, interval))?)
                 }
             },
+            leftovers: false,
             _lock: lock,
         };
         Ok(Self { shared, threads: Mutex::new(Some(threads)) })
@@ -244,6 +251,11 @@ impl CommitLog {
     /// Everything accepted is below. Nothing accepted later is.
     pub fn end(&self) -> Position {
         Position(self.shared.pending.lock().end())
+    }
+
+    /// First position kept: where a scan of everything starts. Moves with [`CommitLog::remove_below`].
+    pub fn start(&self) -> Position {
+        Position(self.shared.log_start.load(Ordering::Acquire) + segment::SEGMENT_HEADER)
     }
 
     /// Everything below may be seen. One atomic load.
@@ -314,8 +326,9 @@ impl CommitLog {
         self.shared.pending.lock().takes_new(COMMON_BATCH_BYTES, reserve)
     }
 
-    /// Durable records from `from` (a record's position, or the end of one, or `recovered().start`) on, each
-    /// verified, owning the map. Ends at what is durable when it gets there; after an `Err` it ends.
+    /// Durable records from `from` (a record's position, or the end of one, or [`CommitLog::start`]) on, each
+    /// verified, owning the map. Ends at what is durable when it gets there; after an `Err` it ends. One that is
+    /// below the start, or is overtaken by it, answers [`ReadError::Removed`].
     pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Record, ReadError>> + '_ {
         Scan::new(&self.shared.segments, from, Limit::Durable(&self.shared.durable))
     }
@@ -342,6 +355,22 @@ impl CommitLog {
         scan::read(&self.shared.segments, self.durable().0, position)
     }
 
+    /// Deletes the whole segments that end at or below `position`; never the one that is written, nor what is not
+    /// on disk yet. Answers how many files went. First the new start is on disk, then the files go, oldest first:
+    /// killed in between, the next open removes the rest. Readers that hold a record or stand in a removed segment
+    /// go on in it. Blocks on the disk, but neither appends nor the writer wait for it.
+    ///
+    /// An error leaves the log usable (unless the checkpoint could not be synced, which poisons it): a later call
+    /// removes what is left.
+    pub fn remove_below(&self, position: Position) -> std::io::Result<usize> {
+        // Held to the end: the folder stays locked until the last file is gone.
+        let mut threads = self.threads.lock();
+        match &mut *threads {
+            Some(threads) => removal::remove_below(&self.shared, position.0, &mut threads.leftovers),
+            None => Err(std::io::Error::other("the log is closed")),
+        }
+    }
+
     /// Takes no more appends and tells the listeners so, as after a failed write: something is so wrong that only a
     /// new start helps.
     pub(crate) fn poison(&self, what: &str, error: &std::io::Error) {
@@ -352,15 +381,12 @@ impl CommitLog {
     /// are refused. A second call does nothing.
     pub fn close(&self) -> Result<(), AppendError> {
         let Some(threads) = self.threads.lock().take() else { return self.shared.poison_error() };
-        let mut checkpoint = self.shared.stop(threads.writer, threads.flusher, threads.keeper);
+        self.shared.stop(threads.writer, threads.flusher, threads.keeper);
         self.shared.poison_error()?;
         let shared = &*self.shared;
         let last = keeper::sync_written(shared).and_then(|()| {
             let synced = shared.synced.load(Ordering::Acquire);
-            match &mut checkpoint {
-                Some(checkpoint) => checkpoint.write_both(&shared.checkpoint(synced, true)),
-                None => Ok(()),
-            }
+            shared.checkpoint.lock().write_both(&shared.checkpoint(synced, true))
         });
         if let Err(error) = last {
             shared.poison("cannot close the log", &error);
@@ -457,12 +483,7 @@ impl Shared {
     }
 
     /// Lets the writer finish what was accepted, then stops the other threads.
-    fn stop(
-        &self,
-        writer: JoinHandle<()>,
-        flusher: Option<JoinHandle<()>>,
-        keeper: JoinHandle<CheckpointFile>,
-    ) -> Option<CheckpointFile> {
+    fn stop(&self, writer: JoinHandle<()>, flusher: Option<JoinHandle<()>>, keeper: JoinHandle<()>) {
         self.pending.lock().stopped.get_or_insert(Stopped::Closed);
         self.writer_wake.notify_one();
         // A thread that panicked has said so; the log is then as after a crash.
@@ -474,6 +495,6 @@ impl Shared {
         }
         self.keeper.lock().stop = true;
         self.keeper_wake.notify_one();
-        keeper.join().ok()
+        let _ = keeper.join();
     }
 }

@@ -8,7 +8,7 @@ use super::error::OpenError;
 use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
 use super::segment::{DIR, SEGMENT_HEADER, Segment, UNFINISHED};
 use super::survey::{Damage, is_zero, survey};
-use super::{LogOptions, Recovered};
+use super::{LogOptions, Recovered, removal};
 use crate::Position;
 use crate::storage::Storage;
 use std::hash::{BuildHasher, RandomState};
@@ -46,7 +46,7 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&unfinished)(error)),
         _ => {}
     }
-    let bases = list_segments(storage).map_err(at(Path::new(DIR)))?;
+    let mut bases = list_segments(storage).map_err(at(Path::new(DIR)))?;
     let (mut old, sequence) = match checkpoint::read(root)? {
         Stored::Sound(checkpoint, sequence) => (checkpoint, sequence),
         stored @ (Stored::Absent | Stored::Damaged) => {
@@ -59,6 +59,7 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
             (Checkpoint { log_id, durable: 0, epoch: 0, log_start: 0, clean: false }, 0)
         }
     };
+    let leftovers = split_leftovers(&mut bases, &old);
     let mut loaded = load(storage, &bases, &mut old, Some(options))?;
     let durable = old.durable.max(loaded.first().map_or(0, |segment| segment.start()));
     let found = survey(&loaded, old.log_id, durable, old.clean, root)?;
@@ -91,6 +92,8 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
     opened.durable = end;
     checkpoint.write_both(&opened).map_err(at(Path::new("checkpoint")))?;
     storage.sync_dir(Path::new("")).map_err(at(Path::new("")))?;
+    // Not before: the checkpoint that was read may be in the page cache alone.
+    removal::remove_files(storage, &leftovers).map_err(at(Path::new(DIR)))?;
     if !clean {
         for segment in &loaded {
             clear(segment, end).map_err(at(&Segment::path_of(segment.base)))?;
@@ -122,6 +125,12 @@ pub(super) fn list_segments(storage: &dyn Storage) -> io::Result<Vec<u64>> {
     let mut bases: Vec<_> = names.iter().filter_map(|name| Segment::base_of(name)).collect();
     bases.sort_unstable();
     Ok(bases)
+}
+
+/// Takes out of `bases` those below the log's start: a removal was cut off.
+pub(super) fn split_leftovers(bases: &mut Vec<u64>, checkpoint: &Checkpoint) -> Vec<u64> {
+    let kept = bases.partition_point(|base| *base < checkpoint.log_start);
+    bases.drain(..kept).collect()
 }
 
 /// Opens the segments and checks that they follow one another. `repair` gives the options when files may be

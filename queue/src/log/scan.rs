@@ -21,7 +21,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(segments: &'a Segments, from: Position) -> Result<Self, ReadError> {
-        let segment = segments.at(from.0).ok_or(ReadError::Absent(from))?;
+        let segment = segments.at(from.0).ok_or_else(|| segments.absent(from.0))?;
         let at = from.0.max(segment.start());
         Ok(Self { segments, segment, at, unlinked: true })
     }
@@ -60,7 +60,10 @@ impl<'a> Cursor<'a> {
 
     fn next_segment(&mut self) -> Result<(), ReadError> {
         let next = self.segments.at(self.segment.end()).filter(|next| next.base != self.segment.base);
-        let next = next.ok_or_else(|| self.damaged())?;
+        let next = next.ok_or_else(|| match self.segments.absent(self.segment.end()) {
+            removed @ ReadError::Removed { .. } => removed,
+            _ => self.damaged(),
+        })?;
         match frame_at(&next, next.start(), self.segments.log_id) {
             Found::Frame(header) if self.unlinked || header.prev_end == self.at => {}
             _ => return Err(self.damaged()),
@@ -135,7 +138,7 @@ impl Iterator for Scan<'_> {
 /// One record below `durable`, verified.
 pub(super) fn read(segments: &Segments, durable: u64, position: Position) -> Result<Record, ReadError> {
     let absent = || ReadError::Absent(position);
-    let segment = segments.at(position.0).ok_or_else(absent)?;
+    let segment = segments.at(position.0).ok_or_else(|| segments.absent(position.0))?;
     let end = durable.min(segment.stable_end());
     if position.0 >= end || !position.0.is_multiple_of(8) || position.0 < segment.start() {
         return Err(absent());

@@ -1,10 +1,11 @@
 //! One segment: a file of fixed size, named by the position of its first byte, zero-filled before use.
 //! FORMAT.md, "Segment".
 
-use super::error::OpenError;
+use super::error::{OpenError, ReadError};
 use super::frame::FORMAT_VERSION;
 use super::map::Map;
 use super::record::{u32_at, u64_at};
+use crate::Position;
 use crate::storage::{Storage, StorageFile};
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -175,6 +176,32 @@ impl Segments {
         let list = self.list.read();
         let index = list.partition_point(|segment| segment.base <= position).checked_sub(1)?;
         Some(Arc::clone(&list[index])).filter(|segment| position <= segment.end())
+    }
+
+    /// Why there is nothing to read at a position that is in no segment.
+    pub(super) fn absent(&self, position: u64) -> ReadError {
+        let position = Position(position);
+        match self.list.read().first() {
+            Some(first) if position.0 < first.base => {
+                ReadError::Removed { position, start: Position(first.start()) }
+            }
+            _ => ReadError::Absent(position),
+        }
+    }
+
+    /// Base of the first segment that must stay when all that end at or below `position` may go; never the last one
+    /// of the list goes.
+    pub(super) fn first_kept(&self, position: u64) -> u64 {
+        let list = self.list.read();
+        let kept = list.partition_point(|segment| segment.end() <= position).min(list.len() - 1);
+        list[kept].base
+    }
+
+    /// Takes out those below `base`. Whoever holds one keeps it.
+    pub(super) fn forget_below(&self, base: u64) -> Vec<Arc<Segment>> {
+        let mut list = self.list.write();
+        let gone = list.partition_point(|segment| segment.base < base);
+        list.drain(..gone).collect()
     }
 
     /// Those with bytes in a range of positions.

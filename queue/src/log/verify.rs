@@ -27,6 +27,8 @@ pub struct VerifyReport {
     pub frames: u64,
     /// Records in them.
     pub records: u64,
+    /// Files below `start`: a removal was cut off; the next start removes them.
+    pub leftovers: usize,
     /// First position kept.
     pub start: Position,
     /// After the last sound frame.
@@ -66,6 +68,13 @@ impl fmt::Display for VerifyReport {
             (true, false) => "not closed: the next start recovers",
         };
         writeln!(f, "last boot  {} ({closed})", self.epoch)?;
+        if self.leftovers > 0 {
+            writeln!(
+                f,
+                "left over  {} segments below the start; the next start removes them",
+                self.leftovers
+            )?;
+        }
         if self.torn_tail {
             writeln!(f, "tail       a write was cut off at {}; nobody was told of it", self.end)?;
         }
@@ -105,7 +114,8 @@ impl LogReader {
                 Checkpoint { log_id: 0, durable: 0, epoch: 0, log_start: 0, clean: false }
             }
         };
-        let bases = recovery::list_segments(&storage).map_err(io)?;
+        let mut bases = recovery::list_segments(&storage).map_err(io)?;
+        let leftovers = recovery::split_leftovers(&mut bases, &found).len();
         let list = recovery::load(&storage, &bases, &mut found, None)?;
         let start = list.first().map_or(0, |segment| segment.start());
         let surveyed = survey(&list, found.log_id, found.durable.max(start), found.clean, dir)?;
@@ -114,6 +124,7 @@ impl LogReader {
             bytes: list.iter().map(|segment| segment.len).sum(),
             frames: surveyed.frames,
             records: surveyed.records,
+            leftovers,
             start: Position(start),
             end: Position(surveyed.end),
             durable: Position(surveyed.known),

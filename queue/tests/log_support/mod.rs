@@ -69,7 +69,7 @@ pub(crate) fn append_durably(log: &CommitLog, numbers: &[u64]) -> Result<(), App
 
 /// Numbers of all records, after checking that each is exactly what was appended.
 pub(crate) fn numbers(log: &CommitLog) -> Vec<u64> {
-    let records = log.scan(log.recovered().start).map(Result::unwrap);
+    let records = log.scan(log.start()).map(Result::unwrap);
     records
         .map(|record| {
             let view = record.view();
