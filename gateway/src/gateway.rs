@@ -8,7 +8,7 @@ use crate::ledger::redis::{self, CoreLedger};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
 use crate::outcomes::Outcomes;
 use crate::pipeline::{
-    CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
+    CheckNews, CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
 use crate::state::{App, Connections, Core, Stopping, Urls};
@@ -91,7 +91,7 @@ impl Gateway {
         if let LedgerKind::Redis(options) = &config.ledger {
             fit(options)?;
         }
-        let queue = Queue::open(config.queue_options(), storage, clock.clone())?;
+        let queue = Queue::open_with(config.queue_options(), config.policies(), storage, clock.clone())?;
         let urls = Urls {
             public: Listen::advertised(config.listen.advertise_public.as_deref(), public.addr),
             inner: Listen::advertised(config.listen.advertise_inner.as_deref(), inner.addr),
@@ -184,6 +184,8 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
     };
     Ok(App {
         receives: Semaphore::new(config.queue.waiting_receives_max),
+        syncs: Semaphore::new(1),
+        checks: CheckNews::default(),
         searches: Semaphore::new(1),
         rates: Rates::default(),
         started_at_ms: clock.now_ms(),

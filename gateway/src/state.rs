@@ -7,7 +7,7 @@ use crate::ledger::Stock;
 use crate::ledger::redis::CoreLedger;
 use crate::listener::Side;
 use crate::outcomes::Outcomes;
-use crate::pipeline::{CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
+use crate::pipeline::{CheckNews, CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +48,10 @@ pub struct App {
     pub streams: AtomicUsize,
     /// Places for receives that wait.
     pub receives: Semaphore,
+    /// Turns to sync what async mode has only written.
+    pub syncs: Semaphore,
+    /// Who waits for checks of transactions.
+    pub checks: CheckNews,
     /// Turns to search the log for a key.
     pub searches: Semaphore,
     /// Messages a second by topic and group.

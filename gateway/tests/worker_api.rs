@@ -158,11 +158,27 @@ fn requests_are_refused_by_the_name_of_the_field() {
         (format!("{group}/reset"), r#"{"to":"middle"}"#, "middle"),
         ("/v1/topics/t/messages".to_owned(), r#"{"messages":[]}"#, "`messages`"),
         ("/v1/topics/t/messages".to_owned(), r#"{"messages":[{"body":1,"colour":2}]}"#, "colour"),
+        ("/v1/topics/t/messages".to_owned(), r#"{"messages":[{"body":1}],"producer_id":"p"}"#, "`sequence`"),
         (
             "/v1/topics/t/messages".to_owned(),
-            r#"{"messages":[{"body":1}],"producer_id":"p"}"#,
+            r#"{"messages":[{"body":1}],"producer_id":"","sequence":1}"#,
             "`producer_id`",
         ),
+        (
+            "/v1/topics/t/messages".to_owned(),
+            r#"{"messages":[{"body":1,"deliver_at_ms":9999999999999}]}"#,
+            "`deliver_at_ms`",
+        ),
+        ("/v1/topics/t/transactions".to_owned(), r#"{"message":{"body":1}}"#, "producer_group"),
+        ("/v1/topics/t/transactions".to_owned(), r#"{"message":{"body":1},"producer_group":""}"#, "name"),
+        (
+            "/v1/topics/t/transactions".to_owned(),
+            r#"{"message":{"body":1},"producer_group":"p","ack":"disk"}"#,
+            "ack",
+        ),
+        ("/v1/transactions/1-0".to_owned(), r#"{"resolution":"perhaps"}"#, "perhaps"),
+        ("/v1/producer-groups/p/checks".to_owned(), r#"{"max":0}"#, "`max`"),
+        ("/v1/producer-groups/p/checks".to_owned(), r#"{"wait":0}"#, "wait"),
         ("/v1/topics/t/messages".to_owned(), r#"{"messages":[{"body":1}],"sequence":1}"#, "`sequence`"),
         ("/v1/topics/t/messages".to_owned(), r#"{"messages":[{"body":1}],"ack":"paper"}"#, "paper"),
         (
@@ -195,8 +211,9 @@ fn requests_are_refused_by_the_name_of_the_field() {
         assert!(answer.detail().contains(named), "{path} {body}: {}", answer.detail());
     }
     let puts = [
-        (group, r#"{"mode":"ordered"}"#, "ordered"),
-        (group, r#"{"mode":"broadcast"}"#, "broadcast"),
+        (group, r#"{"mode":"sorted"}"#, "sorted"),
+        ("/v1/topics/t/groups/a%25b", r#"{"mode":"broadcast"}"#, "%"),
+        ("/v1/topics/orders/groups/order-workers", r#"{"mode":"broadcast"}"#, "`mode`"),
         (group, r#"{"max_attempts":0}"#, "`max_attempts`"),
         (group, r#"{"retry_delays_ms":[]}"#, "`retry_delays_ms`"),
         (group, r#"{"attempts":1}"#, "attempts"),
@@ -218,6 +235,8 @@ fn topics_of_the_gateway_are_closed_to_others() {
     for topic in ["orders", "order-events", "%25ledger", "%25pay-timers", "%25mine"] {
         refused(&gateway.post(&format!("/v1/topics/{topic}/messages"), message), 403, "topic-reserved");
         refused(&gateway.put(&format!("/v1/topics/{topic}"), "{\"queues\":9}"), 403, "topic-reserved");
+        let half = r#"{"message":{"body":1},"producer_group":"p"}"#;
+        refused(&gateway.post(&format!("/v1/topics/{topic}/transactions"), half), 403, "topic-reserved");
     }
     for (verb, body) in [
         ("receive", "{\"wait_ms\":0}"),

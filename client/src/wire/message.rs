@@ -78,11 +78,11 @@ impl<'de> Deserialize<'de> for Properties<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ack {
-    /// At once; the message may be lost.
+    /// At once; a full or failing log, or a crash, loses the messages without a word.
     None,
-    /// Once the log has accepted it.
+    /// Once the log has accepted them; a crash may lose them.
     Memory,
-    /// Once it is durable.
+    /// Once they are on disk, whatever the gateway's flush mode: nothing loses them.
     #[default]
     Disk,
 }
@@ -103,7 +103,7 @@ pub struct PublishMessage<'a> {
     /// Free properties.
     #[serde(default, skip_serializing_if = "no_properties")]
     pub properties: Properties<'a>,
-    /// Messages of one ordering key share a queue.
+    /// Messages of one ordering key share a queue, and ordered groups get them one by one, in their order.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub ordering_key: Option<Cow<'a, str>>,
     /// This queue.
@@ -162,13 +162,13 @@ pub struct PublishRequest<'a> {
     /// One atomic batch.
     #[serde(borrow)]
     pub messages: Vec<PublishMessage<'a>>,
-    /// Absent: `disk`.
+    /// Absent: once it is durable as the gateway's flush mode has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
-    /// With `sequence`: a repeat answers the first offsets.
+    /// With `sequence`: a repeat answers the first results. 1 to 255 bytes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub producer_id: Option<Cow<'a, str>>,
-    /// Rises with each batch of the producer.
+    /// Rises with each batch of the producer; the highest 32 are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
 }
@@ -180,7 +180,7 @@ pub struct Published {
     pub id: String,
     /// Queue.
     pub queue: u32,
-    /// Offset in that queue.
+    /// Offset in that queue; 0 for a delayed message, which gets its offset, and another id, when it is due.
     pub offset: u64,
 }
 

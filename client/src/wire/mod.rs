@@ -10,6 +10,7 @@
 //! body.rs        JSON payloads as they are, bytes as `{"base64":…}`
 //! lease.rs       receive, ack, nack, extend
 //! topic.rs       topics, groups, their figures, dead letters, offsets
+//! transaction.rs half messages, resolutions, checks
 //! gateway.rs     the gateways of a fleet
 //! recovery.rs    a shared ledger that is being made whole
 //! problem.rs     RFC 9457 problem documents
@@ -32,6 +33,7 @@ mod recovery;
 mod sale;
 mod ticket;
 mod topic;
+mod transaction;
 
 pub use audit::{Audit, AuditReport, Identity};
 pub use body::{BodyError, decode_bytes, encode_bytes, json_or_bytes, parse_raw};
@@ -50,6 +52,10 @@ pub use ticket::{
 pub use topic::{
     GroupMode, GroupOffsets, GroupStats, PutGroup, PutTopic, QueueOffsets, Range, RedriveAnswer,
     RedriveRequest, RedriveResult, ResetGroup, StartFrom, TopicList, TopicStats,
+};
+pub use transaction::{
+    BeginTransaction, Begun, ChecksAnswer, ChecksRequest, Resolution, ResolveTransaction, Resolved,
+    TransactionCheck,
 };
 
 /// Copies text that is borrowed.

@@ -106,6 +106,12 @@ problem_types! {
     TopicNotFound, "topic-not-found", 404, "No such topic";
     /// No such group.
     GroupNotFound, "group-not-found", 404, "No such group";
+    /// No such transaction, or one that was resolved long ago, or of another gateway.
+    TransactionNotFound, "transaction-not-found", 404, "No such transaction";
+    /// The sequence number is too old to tell whether it was sent before.
+    SequenceTooOld, "sequence-too-old", 409, "Sequence number too old";
+    /// The sequence number came before with other messages.
+    SequenceMismatch, "sequence-mismatch", 422, "Sequence number used with other messages";
     /// The request did not arrive in time.
     RequestTimeout, "request-timeout", 408, "The request took too long to arrive";
     /// A fault of the gateway.

@@ -17,9 +17,9 @@ pub enum GroupMode {
     /// Each message to one consumer.
     #[default]
     Shared,
-    /// As `Shared`, one at a time per ordering key.
+    /// As `Shared`, one at a time per ordering key, in the order of their sending.
     Ordered,
-    /// Each message to each consumer.
+    /// Each message to each consumer; a receive names its consumer.
     Broadcast,
 }
 
@@ -42,10 +42,10 @@ pub enum StartFrom {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PutGroup {
-    /// Absent: `shared`.
+    /// Absent: as it is; `shared` for a group that is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<GroupMode>,
-    /// Absent: `first`. Only for a group that is new.
+    /// Absent: `first`. Only for a group that is new; of a broadcast, for consumers that are new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartFrom>,
     /// Attempts before a message is a dead letter.

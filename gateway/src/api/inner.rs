@@ -58,7 +58,10 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
             worker::reset_group(core, topic, group, &body.read().await?)
         }
         (&Method::PUT, ["v1", "topics", topic, "groups", group]) => {
-            worker::put_group(core, topic, group, &body.read().await?)
+            worker::put_group(core, topic, group, &body.read().await?).await
+        }
+        (&Method::DELETE, ["v1", "topics", topic, "groups", group]) => {
+            worker::delete_group(core, topic, group).await
         }
         (&Method::GET, ["v1", "topics", topic, "groups", group, "offsets"]) => {
             worker::offsets(core, topic, group)
@@ -67,7 +70,16 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
             worker::publish(core, topic, &body.read().await?).await
         }
         (&Method::GET, ["v1", "topics", topic, "messages"]) => worker::look_up(core, topic, query).await,
-        (&Method::PUT, ["v1", "topics", topic]) => worker::put_topic(core, topic, &body.read().await?),
+        (&Method::PUT, ["v1", "topics", topic]) => worker::put_topic(core, topic, &body.read().await?).await,
+        (&Method::POST, ["v1", "topics", topic, "transactions"]) => {
+            worker::begin(core, topic, &body.read().await?).await
+        }
+        (&Method::POST, ["v1", "transactions", transaction]) => {
+            worker::resolve(core, transaction, &body.read().await?).await
+        }
+        (&Method::POST, ["v1", "producer-groups", group, "checks"]) => {
+            worker::checks(core, group, &body.read().await?).await
+        }
         (&Method::POST, ["v1", "tickets", ticket, verb]) => {
             worker::transition(core, ticket, verb, &body.read().await?).await
         }
@@ -114,8 +126,12 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
 fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
     Some(match path {
         ["v1", "topics", _, "groups", _, "receive" | "ack" | "nack" | "extend" | "reset"]
+        | ["v1", "topics", _, "transactions"]
+        | ["v1", "transactions", _]
+        | ["v1", "producer-groups", _, "checks"]
         | ["v1", "tickets", _, "created" | "rejected" | "paid" | "cancelled"] => (Scope::Worker, "POST"),
-        ["v1", "topics", _, "groups", _] | ["v1", "topics", _] => (Scope::Worker, "PUT"),
+        ["v1", "topics", _, "groups", _] => (Scope::Worker, "DELETE, PUT"),
+        ["v1", "topics", _] => (Scope::Worker, "PUT"),
         ["v1", "topics", _, "messages"] => (Scope::Worker, "GET, POST"),
         // Prometheus gets by with either token; workers find the other gateways.
         ["v1", "topics", _, "groups", _, "offsets"] | ["v1", "gateways"] | ["metrics"] => {

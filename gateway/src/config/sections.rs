@@ -228,6 +228,9 @@ fn queue(root: &mut Section<'_, '_>) -> QueueSettings {
             "ms",
         ),
         ack_sync_ms: section.number("ack_sync_ms", 100, 1..=60_000, "ms"),
+        check_first_ms: section.number("check_first_ms", 6_000, 100..=WAIT_MS_MAX, "ms"),
+        check_every_ms: section.number("check_every_ms", 30_000, 100..=WAIT_MS_MAX, "ms"),
+        checks_max: section.number("checks_max", 15, 1..=1_000, "checks") as u32,
         waiting_receives_max: section.number("waiting_receives_max", 1_024, 1..=1_000_000, "receives")
             as usize,
     };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidegate_queue::{Durability, QueueOptions};
+use tidegate_queue::{Durability, Policies, QueueOptions};
 use tidegate_stock::SaleSpec;
 use tidegate_stock::redis::{Address, RedisOptions, Topology};
 
@@ -184,6 +184,12 @@ pub struct QueueSettings {
     pub retry_delays_ms: Vec<u64>,
     /// Acknowledgements are checkpointed at least this often.
     pub ack_sync_ms: u64,
+    /// A transaction that nobody has resolved is checked first after this time, in ms.
+    pub check_first_ms: u64,
+    /// And again each time after this, in ms.
+    pub check_every_ms: u64,
+    /// After so many checks it is rolled back.
+    pub checks_max: u32,
     /// Long-polling receives at once over all groups; more are refused.
     pub waiting_receives_max: usize,
 }
@@ -275,6 +281,18 @@ impl fmt::Display for LedgerKind {
 }
 
 impl Config {
+    /// How long the queue waits for things, and keeps them.
+    pub fn policies(&self) -> Policies {
+        Policies {
+            check_first_ms: self.queue.check_first_ms,
+            check_every_ms: self.queue.check_every_ms,
+            checks_max: self.queue.checks_max,
+            // Nothing is deleted before the ledger's snapshots release it.
+            owner_holds: true,
+            ..Policies::default()
+        }
+    }
+
     /// Options of the queue over this data folder.
     pub fn queue_options(&self) -> QueueOptions {
         QueueOptions {

@@ -5,7 +5,7 @@ use super::body::BodyError;
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use std::borrow::Cow;
 use std::time::Duration;
-use tidegate_client::wire::{Problem, ProblemTicket, ProblemType, Ticket};
+use tidegate_client::wire::{Problem, ProblemTicket, ProblemType, Resolution, Ticket};
 use tidegate_stock::{JournalError, SaleError, TicketId};
 
 /// Why a request did not get what it asked for.
@@ -83,6 +83,16 @@ pub enum Refusal {
     TopicNotFound,
     /// No such group.
     GroupNotFound,
+    /// Messages were handed to the log and are not known to be durable yet.
+    NotOnDisk,
+    /// No such transaction here.
+    TransactionNotFound,
+    /// The transaction was resolved the other way.
+    AlreadyResolved(Resolution),
+    /// The sequence number is too old to tell.
+    SequenceTooOld,
+    /// The sequence number came before with other messages.
+    SequenceMismatch,
     /// The queue cannot serve this now; why.
     QueueBusy(&'static str),
 }
@@ -114,7 +124,9 @@ impl Refusal {
             Self::IdempotencyMismatch => ProblemType::IdempotencyMismatch,
             Self::TicketNotFound => ProblemType::TicketNotFound,
             Self::WrongState { .. } => ProblemType::WrongState,
-            Self::Journal(_) | Self::Unknown { .. } | Self::QueueBusy(_) => ProblemType::QueueUnavailable,
+            Self::Journal(_) | Self::Unknown { .. } | Self::NotOnDisk | Self::QueueBusy(_) => {
+                ProblemType::QueueUnavailable
+            }
             Self::SalePaused => ProblemType::SalePaused,
             Self::LedgerFull(_) | Self::LedgerUnavailable(_) => ProblemType::LedgerUnavailable,
             Self::Sale(error) => match error {
@@ -128,6 +140,10 @@ impl Refusal {
             Self::TopicReserved => ProblemType::TopicReserved,
             Self::TopicNotFound => ProblemType::TopicNotFound,
             Self::GroupNotFound => ProblemType::GroupNotFound,
+            Self::TransactionNotFound => ProblemType::TransactionNotFound,
+            Self::AlreadyResolved(_) => ProblemType::AlreadyResolved,
+            Self::SequenceTooOld => ProblemType::SequenceTooOld,
+            Self::SequenceMismatch => ProblemType::SequenceMismatch,
         }
     }
 
@@ -147,7 +163,21 @@ impl Refusal {
             | Self::Forbidden
             | Self::TopicReserved
             | Self::TopicNotFound
-            | Self::GroupNotFound => plain(kind),
+            | Self::GroupNotFound
+            | Self::SequenceMismatch => plain(kind),
+            Self::TransactionNotFound => problem(&document().detail(
+                "it never was one, it was resolved long ago, or it was begun at another gateway: ask that one",
+            )),
+            Self::AlreadyResolved(resolution) => {
+                let mut document = document();
+                let resolution = serde_json::to_value(resolution).unwrap_or_default();
+                document.other.insert("resolution".to_owned(), resolution);
+                problem(&document)
+            }
+            Self::SequenceTooOld => problem(&document().detail(
+                "it may have been sent before or not: look for its messages by their keys before you send them \
+                 under a new number",
+            )),
             Self::BadRequest(why) => problem(&document().detail(why.clone())),
             Self::MethodNotAllowed(allowed) => {
                 let mut answer = plain(kind);
@@ -192,6 +222,11 @@ impl Refusal {
                 );
                 document.ticket = ticket.map(|ticket| ProblemTicket::Id(ticket.to_string().into()));
                 with_retry_after(problem(&document), RESTART_RETRY)
+            }
+            Self::NotOnDisk => {
+                let why = "the outcome is not known yet: it is not on disk, and may get there or not; repeat the \
+                           request, a publish with `producer_id` and `sequence`, else it may come twice";
+                with_retry_after(problem(&document().detail(why)), RESTART_RETRY)
             }
             Self::SalePaused => {
                 let why =

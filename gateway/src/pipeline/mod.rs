@@ -10,8 +10,10 @@
 //! proposals.rs   order deadlines, dead letters and pay timers propose; the ledger decides
 //! snapshots.rs   folds a copy of the ledger in the background and writes it down
 //! watch.rs       who waits for news of a ticket
+//! checks.rs      who waits for checks of transactions
 //! ```
 
+mod checks;
 mod durable;
 mod fold;
 mod journal;
@@ -21,6 +23,7 @@ mod settle;
 pub mod snapshots;
 mod watch;
 
+pub use checks::CheckNews;
 pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
 pub(crate) use journal::{DecodeError, decode};

@@ -34,6 +34,10 @@ impl Broker {
         let (_, group) = self.group_or_create(topic, group)?;
         let wakers = {
             let mut state = group.state.lock();
+            if state.config.ordered == ordered {
+                // What is in line stays there.
+                return Ok(());
+            }
             state.config.ordered = ordered;
             for progress in &mut state.queues {
                 progress.forget_order();

@@ -1,13 +1,13 @@
-//! `PUT` of topics and groups, reset, and what became of every offset.
+//! `PUT` of topics and groups, `DELETE` of groups, reset, and what became of every offset.
 
-use super::{in_range, not_internal};
+use super::{in_range, not_internal, off_the_loop};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::pipeline::topics;
 use crate::state::Core;
 use http::StatusCode;
 use serde::Serialize;
 use tidegate_client::wire::{self, GroupMode, GroupOffsets, PutGroup, PutTopic, QueueOffsets, ResetGroup};
-use tidegate_queue::StartFrom;
+use tidegate_queue::{Broadcast, StartFrom};
 
 /// Queues of a topic.
 const QUEUES_MAX: u64 = 1_024;
@@ -23,19 +23,26 @@ struct Named<'a> {
     group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<GroupMode>,
 }
 
-pub(in crate::api) fn put_topic(core: &Core, topic: &str, body: &[u8]) -> Result<Answer, Refusal> {
+/// Cancel safe: it is done or not, whole; repeating it does no harm.
+pub(in crate::api) async fn put_topic(core: &Core, topic: &str, body: &[u8]) -> Result<Answer, Refusal> {
     if topics::is_reserved(topic) {
         return Err(Refusal::TopicReserved);
     }
     let asked: PutTopic = request::parse_json(body)?;
     in_range("queues", asked.queues.into(), 1, QUEUES_MAX)?;
-    core.app.queue.put_topic(topic, asked.queues)?;
-    Ok(answer::json(StatusCode::OK, &Named { topic, group: None, queues: Some(asked.queues) }))
+    let (queue, name) = (core.app.queue.clone(), topic.to_owned());
+    off_the_loop(move || queue.put_topic(&name, asked.queues)).await??;
+    // There may be more than were asked for: queues only grow.
+    let queues = core.app.queue.queues_of(topic);
+    Ok(answer::json(StatusCode::OK, &Named { topic, group: None, mode: None, queues }))
 }
 
-pub(in crate::api) fn put_group(
+/// Cancel safe: repeating it does no harm.
+pub(in crate::api) async fn put_group(
     core: &Core,
     topic: &str,
     group: &str,
@@ -43,11 +50,6 @@ pub(in crate::api) fn put_group(
 ) -> Result<Answer, Refusal> {
     not_internal(topic)?;
     let asked: PutGroup = if body.is_empty() { PutGroup::default() } else { request::parse_json(body)? };
-    match asked.mode.unwrap_or_default() {
-        GroupMode::Shared => {}
-        GroupMode::Ordered => return Err(not_in_this_version("ordered")),
-        GroupMode::Broadcast => return Err(not_in_this_version("broadcast")),
-    }
     if let Some(attempts) = asked.max_attempts {
         in_range("max_attempts", attempts.into(), 1, ATTEMPTS_MAX)?;
     }
@@ -56,13 +58,55 @@ pub(in crate::api) fn put_group(
             format!("`retry_delays_ms` must hold 1 to {DELAYS_MAX} delays").into(),
         ));
     }
-    let start = start_from(asked.start.unwrap_or_default());
-    core.app.queue.put_group(topic, group, start, asked.max_attempts, asked.retry_delays_ms)?;
-    Ok(answer::json(StatusCode::OK, &Named { topic, group: Some(group), queues: None }))
+    let before = core.app.queue.broadcast(topic, group);
+    let mode = match (asked.mode, &before) {
+        (Some(GroupMode::Shared | GroupMode::Ordered), Some(_)) => {
+            return Err(Refusal::BadRequest("`mode`: this group is a broadcast; delete it first".into()));
+        }
+        (None, Some(_)) => Some(GroupMode::Broadcast),
+        (mode, _) => mode,
+    };
+    let (queue, topic_name, name) = (core.app.queue.clone(), topic.to_owned(), group.to_owned());
+    let start = asked.start.map(start_from);
+    if mode == Some(GroupMode::Broadcast) {
+        if is_owed_each_order(topic, group) {
+            return Err(Refusal::BadRequest(
+                "`mode`: this group owes each order to one worker; broadcast to a group of your own".into(),
+            ));
+        }
+        let before = before.unwrap_or_default();
+        let broadcast = Broadcast {
+            start: start.unwrap_or(before.start),
+            attempts_max: asked.max_attempts.or(before.attempts_max),
+            retry_delays_ms: asked.retry_delays_ms.or(before.retry_delays_ms),
+        };
+        off_the_loop(move || queue.put_broadcast(&topic_name, &name, broadcast)).await??;
+    } else {
+        let put = move || {
+            let start = start.unwrap_or_default();
+            queue.put_group(&topic_name, &name, start, asked.max_attempts, asked.retry_delays_ms)?;
+            mode.map_or(Ok(()), |mode| queue.set_ordered(&topic_name, &name, mode == GroupMode::Ordered))
+        };
+        off_the_loop(put).await??;
+    }
+    Ok(answer::json(StatusCode::OK, &Named { topic, group: Some(group), mode, queues: None }))
 }
 
-fn not_in_this_version(mode: &str) -> Refusal {
-    Refusal::BadRequest(format!("`mode` \"{mode}\" is not in this version; use \"shared\"").into())
+/// Forgets a group, or a broadcast with its consumers. Cancel safe: repeat it.
+pub(in crate::api) async fn delete_group(core: &Core, topic: &str, group: &str) -> Result<Answer, Refusal> {
+    not_internal(topic)?;
+    if is_owed_each_order(topic, group) {
+        return Err(Refusal::BadRequest("this group owes every order to a worker; it stays".into()));
+    }
+    let (queue, topic_name, name) = (core.app.queue.clone(), topic.to_owned(), group.to_owned());
+    if !off_the_loop(move || queue.delete_group(&topic_name, &name)).await?? {
+        return Err(Refusal::GroupNotFound);
+    }
+    Ok(answer::json(StatusCode::OK, &Named { topic, group: Some(group), mode: None, queues: None }))
+}
+
+fn is_owed_each_order(topic: &str, group: &str) -> bool {
+    topic == topics::ORDERS && group == topics::ORDER_WORKERS
 }
 
 pub(in crate::api) fn reset_group(
@@ -73,8 +117,15 @@ pub(in crate::api) fn reset_group(
 ) -> Result<Answer, Refusal> {
     not_internal(topic)?;
     let asked: ResetGroup = request::parse_json(body)?;
-    core.app.queue.reset_group(topic, group, start_from(asked.to))?;
-    Ok(answer::json(StatusCode::OK, &Named { topic, group: Some(group), queues: None }))
+    let queue = &core.app.queue;
+    if queue.broadcast(topic, group).is_some() {
+        for consumer in queue.consumers(topic, group) {
+            queue.reset_group(topic, &consumer, start_from(asked.to))?;
+        }
+    } else {
+        queue.reset_group(topic, group, start_from(asked.to))?;
+    }
+    Ok(answer::json(StatusCode::OK, &Named { topic, group: Some(group), mode: None, queues: None }))
 }
 
 fn start_from(start: wire::StartFrom) -> StartFrom {

@@ -1,5 +1,6 @@
 //! `POST …/ack`, `/nack`, `/extend`: a result for each receipt, in their order.
 
+use super::consumers::{at_their_groups, named};
 use super::{in_range, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::state::Core;
@@ -18,7 +19,8 @@ pub(in crate::api) fn ack(core: &Core, topic: &str, group: &str, body: &[u8]) ->
     not_internal(topic)?;
     let asked: AckRequest = request::parse_json(body)?;
     let receipts = receipts(asked.receipts)?;
-    let results = core.app.queue.ack(topic, group, &receipts);
+    let queue = &core.app.queue;
+    let results = at_their_groups(group, &receipts, |group, own| queue.ack(topic, group, own), |(), _| ());
     Ok(told(&receipts, results.into_iter().map(|result| result.map(|()| None))))
 }
 
@@ -27,7 +29,8 @@ pub(in crate::api) fn nack(core: &Core, topic: &str, group: &str, body: &[u8]) -
     let asked: NackRequest = request::parse_json(body)?;
     let delay_ms = asked.delay_ms.map(|ms| in_range("delay_ms", ms, 0, DELAY_MS_MAX)).transpose()?;
     let receipts = receipts(asked.receipts)?;
-    let results = core.app.queue.nack(topic, group, &receipts, delay_ms);
+    let nack = |group: &str, own: &[Receipt]| core.app.queue.nack(topic, group, own, delay_ms);
+    let results = at_their_groups(group, &receipts, nack, |(), _| ());
     Ok(told(&receipts, results.into_iter().map(|result| result.map(|()| None))))
 }
 
@@ -36,7 +39,8 @@ pub(in crate::api) fn extend(core: &Core, topic: &str, group: &str, body: &[u8])
     let asked: ExtendRequest = request::parse_json(body)?;
     let lease_ms = in_range("lease_ms", asked.lease_ms, 1, LEASE_MS_MAX)?;
     let receipts = receipts(asked.receipts)?;
-    let results = core.app.queue.extend(topic, group, &receipts, lease_ms);
+    let extend = |group: &str, own: &[Receipt]| core.app.queue.extend(topic, group, own, lease_ms);
+    let results = at_their_groups(group, &receipts, extend, |renewed, consumer| named(&renewed, consumer));
     Ok(told(&receipts, results.into_iter().map(|result| result.map(Some))))
 }
 

@@ -3,6 +3,7 @@
 //! The log knows deadlines; whether an order is still wanted the ledger knows. So orders pass it once more on
 //! their way out: one whose ticket has come to its end is settled here and never delivered.
 
+use super::consumers::Consumer;
 use super::{in_range, message_object, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::pipeline::{claim_of, topics};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 use tidegate_client::wire;
 use tidegate_queue::{Delivery, Queue, Receipt, ReceiveRequest};
@@ -65,6 +67,8 @@ pub(in crate::api) async fn receive(
                    your own";
         return Err(Refusal::BadRequest(why.into()));
     }
+    let consumer = Consumer::join(core, topic, group, asked.consumer.as_deref()).await?;
+    let group = &*consumer.group;
     let asks = topic == topics::ORDERS && core.redis.is_some();
     let request = ReceiveRequest {
         topic,
@@ -79,9 +83,15 @@ pub(in crate::api) async fn receive(
     let end = Instant::now() + Duration::from_millis(asked.wait_ms.min(request::WAIT_S_MAX * 1_000));
     let mut slot = None;
     loop {
+        let receive = poll_fn(|cx| {
+            if consumer.is_gone(&app.queue, topic) {
+                return Poll::Ready(Ok(Vec::new()));
+            }
+            app.queue.poll_receive(cx, &mut slot, &request)
+        });
         let mut deliveries = tokio::select! {
             biased;
-            leased = poll_fn(|cx| app.queue.poll_receive(cx, &mut slot, &request)) => leased?,
+            leased = receive => leased?,
             () = sleep_until(end) => Vec::new(),
             () = app.stopping.wait() => Vec::new(),
         };
@@ -95,6 +105,10 @@ pub(in crate::api) async fn receive(
             deliveries = leased_again(core, group, deliveries, lease_ms);
         }
         if !deliveries.is_empty() {
+            for delivery in &mut deliveries {
+                delivery.receipt =
+                    consumer.receipt(std::mem::replace(&mut delivery.receipt, Receipt(String::new())));
+            }
             let messages = deliveries
                 .iter()
                 .map(|delivery| message_object(&delivery.message, &delivery.receipt.0, delivery.attempt))
