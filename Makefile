@@ -9,8 +9,9 @@ SEED ?= 1
 # Where `make demo` keeps its stock: embedded, or redis (two gateways, one Redis).
 LEDGER ?= embedded
 RUNS ?= 20
+MINUTES ?= 5
 
-.PHONY: help demo serve test unit scenarios teeth check soak bench build clean
+.PHONY: help demo serve test unit scenarios teeth check soak fuzz bench build clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,7 @@ test: unit scenarios teeth ## every test: unit, property, end to end, scenarios,
 unit:
 	@scripts/install-packages wrk curl
 	$(CARGO) test --workspace
+	$(CARGO) test -p tidegate-queue --features shuttle --test schedules
 
 scenarios: build
 	@scripts/install-packages redis-server
@@ -47,6 +49,9 @@ check: ## formatting, lints, docs
 soak: build ## the long runs: every fault many times (RUNS=20), property tests with many more cases
 	@scripts/install-packages redis-server
 	@scripts/soak $(BIN) $(REPORTS) $(RUNS)
+
+fuzz: ## the queue's decoders and its recovery under libFuzzer, MINUTES=5 each (nightly compiler, cargo-fuzz)
+	@scripts/fuzz $(MINUTES)
 
 bench: ## measured figures beside their goals
 	@scripts/bench

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const DIR: &str = "catalog";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Everything that was configured.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(crate) enum Loaded {
     Nothing,
     /// There are files but none is whole.
     Damaged(PathBuf),
+    /// Written by a newer release, in this version of the format.
+    Newer(PathBuf, u32),
 }
 
 fn newest() -> PathBuf {
@@ -60,8 +62,10 @@ pub(crate) fn load(storage: &dyn Storage) -> io::Result<Loaded> {
     let mut damaged = None;
     for path in [newest(), older()] {
         let Some(bytes) = read_file(storage, &path)? else { continue };
-        if let Some(catalog) = decode(&bytes) {
-            return Ok(Loaded::Found(catalog));
+        match decode(&bytes) {
+            Decoded::Sound(catalog) => return Ok(Loaded::Found(catalog)),
+            Decoded::Newer(version) => return Ok(Loaded::Newer(path, version)),
+            Decoded::Damaged => {}
         }
         tracing::warn!(file = %path.display(), "catalog of topics and groups is damaged");
         damaged.get_or_insert(path);
@@ -69,14 +73,41 @@ pub(crate) fn load(storage: &dyn Storage) -> io::Result<Loaded> {
     Ok(damaged.map_or(Loaded::Nothing, Loaded::Damaged))
 }
 
-fn decode(bytes: &[u8]) -> Option<Catalog> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (json, check) = text.rsplit_once("\ncrc32c ")?;
-    let check = u32::from_str_radix(check.trim_end(), 16).ok()?;
-    if check != crc32c::crc32c(json.as_bytes()) {
-        return None;
+enum Decoded {
+    Sound(Catalog),
+    Newer(u32),
+    Damaged,
+}
+
+fn decode(bytes: &[u8]) -> Decoded {
+    let Some(json) = checked(bytes) else { return Decoded::Damaged };
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
     }
-    serde_json::from_str(json).ok().filter(|catalog: &Catalog| catalog.version == VERSION)
+    match serde_json::from_str(json) {
+        Ok(Version { version }) if version > VERSION => Decoded::Newer(version),
+        Ok(Version { version: VERSION }) => {
+            serde_json::from_str(json).map_or(Decoded::Damaged, Decoded::Sound)
+        }
+        _ => Decoded::Damaged,
+    }
+}
+
+/// The JSON of a file whose checksum holds.
+fn checked(bytes: &[u8]) -> Option<&str> {
+    let (json, check) = std::str::from_utf8(bytes).ok()?.rsplit_once("\ncrc32c ")?;
+    let check = u32::from_str_radix(check.trim_end(), 16).ok()?;
+    (check == crc32c::crc32c(json.as_bytes())).then_some(json)
+}
+
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = decode(bytes);
+    let sealed = [bytes, format!("\ncrc32c {:08x}\n", crc32c::crc32c(bytes)).as_bytes()].concat();
+    let Decoded::Sound(catalog) = decode(&sealed) else { return };
+    let json = serde_json::to_vec_pretty(&catalog).expect("what was read can be written");
+    assert_eq!(serde_json::from_slice::<Catalog>(&json).expect("and read again"), catalog);
 }
 
 /// Writes `newest` as a whole: temporary file, sync, rename, sync of the folder. What it was becomes `older`.

@@ -18,6 +18,9 @@
 mod catalog;
 mod clock;
 mod defects;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod index;
 pub mod log;
@@ -27,6 +30,7 @@ mod producer;
 mod queue;
 mod reserved;
 pub mod storage;
+mod sync;
 mod timer;
 mod transaction;
 

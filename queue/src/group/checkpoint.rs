@@ -9,7 +9,9 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 const DIR: &str = "groups";
-const MAGIC: &[u8; 8] = b"TGACKS01";
+/// Followed by the version, two decimal digits.
+const MAGIC: &[u8; 6] = b"TGACKS";
+pub(crate) const VERSION: u32 = 1;
 /// Magic, log id, length of the body; the checksum follows.
 const HEAD: usize = 24;
 
@@ -33,6 +35,8 @@ pub(crate) enum Loaded {
         /// There were files, but all are damaged or of another log.
         refused: bool,
     },
+    /// Written by a newer release, in this version of the format.
+    Newer(PathBuf, u32),
 }
 
 fn newest() -> PathBuf {
@@ -46,7 +50,8 @@ fn older() -> PathBuf {
 /// Replaces the checkpoint. After an error the one before still stands.
 pub(crate) fn store(storage: &dyn Storage, body: &[u8], log_id: u64) -> io::Result<()> {
     let mut head = [0u8; HEAD + 4];
-    head[..8].copy_from_slice(MAGIC);
+    head[..6].copy_from_slice(MAGIC);
+    head[6..8].copy_from_slice(format!("{VERSION:02}").as_bytes());
     head[8..16].copy_from_slice(&log_id.to_le_bytes());
     head[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..HEAD]), body);
@@ -66,9 +71,10 @@ pub(crate) fn load(storage: &dyn Storage, log_id: u64) -> io::Result<Loaded> {
     for (path, is_newest) in [(newest(), true), (older(), false)] {
         let Some(bytes) = crate::catalog::read_file(storage, &path)? else { continue };
         match decode(&bytes, log_id) {
-            Some(groups) if is_newest => return Ok(Loaded::Newest(groups)),
-            Some(groups) => return Ok(Loaded::Older(groups)),
-            None => {
+            Err(version) => return Ok(Loaded::Newer(path, version)),
+            Ok(Some(groups)) if is_newest => return Ok(Loaded::Newest(groups)),
+            Ok(Some(groups)) => return Ok(Loaded::Older(groups)),
+            Ok(None) => {
                 refused = true;
                 tracing::warn!(file = %path.display(), "acknowledgement checkpoint is damaged or of another log");
             }
@@ -77,21 +83,30 @@ pub(crate) fn load(storage: &dyn Storage, log_id: u64) -> io::Result<Loaded> {
     Ok(Loaded::Nothing { refused })
 }
 
-fn decode(bytes: &[u8], log_id: u64) -> Option<Vec<GroupProgress>> {
+/// `Err`: sound, of a newer version. Magic, log id, length and checksum keep their places in all versions.
+pub(crate) fn decode(bytes: &[u8], log_id: u64) -> Result<Option<Vec<GroupProgress>>, u32> {
+    let Some((version, body)) = checked(bytes, log_id) else { return Ok(None) };
+    if version > VERSION {
+        return Err(version);
+    }
+    Ok(decode_body(body))
+}
+
+/// Version and body of a checkpoint of this log whose checksum holds.
+fn checked(bytes: &[u8], log_id: u64) -> Option<(u32, &[u8])> {
     let head = bytes.get(..HEAD)?;
     let body = bytes.get(HEAD + 4..)?;
     let mut fields = Reader(&head[8..]);
-    if &head[..8] != MAGIC || fields.u64()? != log_id {
+    if &head[..6] != MAGIC || fields.u64()? != log_id {
         return None;
     }
+    let version = std::str::from_utf8(&head[6..8]).ok()?.parse().ok()?;
     let body = body.get(..usize::try_from(fields.u64()?).ok()?)?;
-    if Reader(&bytes[HEAD..]).u32()? != crc32c::crc32c_append(crc32c::crc32c(head), body) {
-        return None;
-    }
-    decode_body(body)
+    let crc = crc32c::crc32c_append(crc32c::crc32c(head), body);
+    (Reader(&bytes[HEAD..]).u32()? == crc).then_some((version, body))
 }
 
-pub(super) fn decode_body(body: &[u8]) -> Option<Vec<GroupProgress>> {
+pub(crate) fn decode_body(body: &[u8]) -> Option<Vec<GroupProgress>> {
     let mut reader = Reader(body);
     let groups = reader.u32()?;
     (0..groups).map(|_| decode_group(&mut reader)).collect()
@@ -159,6 +174,9 @@ fn decode_progress(reader: &mut Reader<'_>) -> Option<Progress> {
     for _ in 0..reader.u64()? {
         let (offset, attempt, at_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let state = TrackState::Waiting { at_ms };
+        if progress.tracked.contains_key(&offset) {
+            return None;
+        }
         progress.track(offset, Track { attempt: attempt as u32, deadline_ms: NO_DEADLINE, state });
     }
     Some(progress)

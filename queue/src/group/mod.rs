@@ -21,7 +21,7 @@ pub(crate) mod waiters;
 #[cfg(test)]
 mod tests;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -8,13 +8,13 @@ mod entry;
 pub(crate) use entry::{ENTRY_BYTES, Entry, tag_hash};
 
 use crate::storage::{Storage, StorageFile};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries of one file.
 const FILE_ENTRIES: u64 = 300_000;

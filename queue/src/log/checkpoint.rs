@@ -31,7 +31,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    fn encode(&self, sequence: u64) -> [u8; BYTES] {
+    pub(super) fn encode(&self, sequence: u64) -> [u8; BYTES] {
         let mut out = [0; BYTES];
         out[0..8].copy_from_slice(&MAGIC);
         out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -46,7 +46,7 @@ impl Checkpoint {
         out
     }
 
-    fn parse(bytes: &[u8]) -> Option<(u32, u64, Self)> {
+    pub(super) fn parse(bytes: &[u8; BYTES]) -> Option<(u32, u64, Self)> {
         if bytes[..8] != MAGIC || u32_at(bytes, 60)? != crc32c::crc32c(&bytes[..60]) {
             return None;
         }

@@ -5,8 +5,8 @@ use super::checkpoint::Checkpoint;
 use super::segment::Segment;
 use super::{Shared, Stopped};
 use crate::storage::is_no_space;
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// While there is something new, the checkpoint is written this often.

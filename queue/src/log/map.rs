@@ -3,11 +3,11 @@
 //! A map gives out slices only below its `stable` mark, which says "nobody writes these bytes any more". The
 //! file may be written above the mark at the same time; no reference to those bytes ever exists here.
 
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A whole file, mapped for reading.
 pub(super) struct Map {

@@ -16,6 +16,8 @@
 mod checkpoint;
 mod error;
 mod frame;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod keeper;
 mod lock;
 mod map;
@@ -35,20 +37,20 @@ pub use survey::Damage;
 pub use verify::{LogReader, VerifyReport, salvage, verify};
 
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, RwLock};
 use crate::{AppendError, Durability, Durable, Position, Space};
 use checkpoint::CheckpointFile;
 use frame::FRAME_HEADER;
 use keeper::Nudge;
 use lock::FolderLock;
-use parking_lot::{Condvar, Mutex, RwLock};
 use pending::{Pending, Stopped};
 use scan::{Cursor, Limit, Scan};
 use segment::Segments;
 use smallvec::SmallVec;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Where every log begins. One that starts later has given up, or lost, what was before.
@@ -147,7 +149,10 @@ pub struct CommitLog {
 impl CommitLog {
     /// Locks the folder, recovers, starts the threads.
     pub fn open(storage: Arc<dyn Storage>, options: &LogOptions) -> Result<Self, OpenError> {
-        if !(4096..=1 << 30).contains(&options.segment_bytes) || !options.segment_bytes.is_multiple_of(4096) {
+        let possible = segment::SEGMENT_MIN..=segment::SEGMENT_MAX;
+        if !possible.contains(&options.segment_bytes)
+            || !options.segment_bytes.is_multiple_of(segment::SEGMENT_MIN)
+        {
             return Err(OpenError::Invalid("segment_bytes must be a multiple of 4096 and at most 1 GiB"));
         }
         let lock = FolderLock::exclusive(&*storage)?;
@@ -411,7 +416,7 @@ fn spawn<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, OpenError> {
     let path = shared.storage.root().to_owned();
     let shared = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name(name.to_owned());
+    let thread = crate::sync::thread::Builder::new().name(name.to_owned());
     thread.spawn(move || body(shared)).map_err(|source| OpenError::Io { path, source })
 }
 

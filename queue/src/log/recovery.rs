@@ -6,7 +6,7 @@
 use super::checkpoint::{self, Checkpoint, CheckpointFile, Stored};
 use super::error::OpenError;
 use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
-use super::segment::{DIR, SEGMENT_HEADER, Segment, UNFINISHED};
+use super::segment::{DIR, SEGMENT_HEADER, SEGMENT_MAX, Segment, UNFINISHED};
 use super::survey::{Damage, is_zero, survey};
 use super::{LogOptions, Recovered, removal};
 use crate::Position;
@@ -170,9 +170,13 @@ pub(super) fn load(
             if index == 0 {
                 checkpoint.log_start = base;
             } else {
-                let made = Segment::create(storage, expected, base - expected, checkpoint.log_id);
-                made.map_err(io)?;
-                segments.push(Arc::new(all_of(storage, expected, base - expected).map_err(io)?));
+                let mut at = expected;
+                while at < base {
+                    let len = (base - at).min(SEGMENT_MAX);
+                    Segment::create(storage, at, len, checkpoint.log_id).map_err(io)?;
+                    segments.push(Arc::new(all_of(storage, at, len).map_err(io)?));
+                    at += len;
+                }
             }
         }
         let file = storage.open(&path, false).map_err(io)?;

@@ -7,9 +7,9 @@ use super::checkpoint::Checkpoint;
 use super::recovery;
 use super::segment::{DIR, Segment};
 use crate::storage::{Storage, is_no_space};
+use crate::sync::atomic::Ordering;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// Removes the segments that end at or below `position`. `leftovers`: an earlier call did not get all files.
 pub(super) fn remove_below(shared: &Shared, position: u64, leftovers: &mut bool) -> io::Result<usize> {

@@ -7,8 +7,8 @@ use super::record::{self, Record, RecordView, u32_at};
 use super::segment::{Segment, Segments};
 use super::survey::frame_at;
 use crate::Position;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A place in the log, moved from record to record.
 pub(super) struct Cursor<'a> {

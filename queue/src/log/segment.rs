@@ -7,8 +7,8 @@ use super::map::Map;
 use super::record::{u32_at, u64_at};
 use crate::Position;
 use crate::storage::{Storage, StorageFile};
+use crate::sync::RwLock;
 use bytes::Bytes;
-use parking_lot::RwLock;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -19,6 +19,9 @@ use std::sync::Arc;
 pub(super) const DIR: &str = "commitlog";
 /// Bytes of a segment's own header.
 pub(super) const SEGMENT_HEADER: u64 = 64;
+/// Bytes of a segment: a multiple of the smallest, at most the largest.
+pub(super) const SEGMENT_MIN: u64 = 4096;
+pub(super) const SEGMENT_MAX: u64 = 1 << 30;
 const MAGIC: [u8; 8] = *b"TGSEGMNT";
 /// Name of a segment that is being made.
 pub(super) const UNFINISHED: &str = "next.tmp";
@@ -38,6 +41,25 @@ pub(super) struct Segment {
 pub(super) struct SegmentHeader {
     pub(super) log_id: u64,
     pub(super) len: u64,
+}
+
+impl SegmentHeader {
+    /// Reads the header of the segment at `base`; `Ok(None)` when it is damaged, `Err` with a newer version.
+    pub(super) fn parse(head: &[u8; SEGMENT_HEADER as usize], base: u64) -> Result<Option<Self>, u32> {
+        if head[..8] != MAGIC || u32_at(head, 60) != Some(crc32c::crc32c(&head[..60])) {
+            return Ok(None);
+        }
+        let version = u32_at(head, 8).unwrap_or(0);
+        if version > FORMAT_VERSION {
+            return Err(version);
+        }
+        let (Some(log_id), Some(len)) = (u64_at(head, 16), u64_at(head, 32)) else { return Ok(None) };
+        // A length that no release writes would be allocated, and make positions overflow.
+        let possible = (SEGMENT_MIN..=SEGMENT_MAX).contains(&len)
+            && len.is_multiple_of(SEGMENT_MIN)
+            && base.checked_add(len).is_some();
+        Ok((possible && u64_at(head, 24) == Some(base)).then_some(Self { log_id, len }))
+    }
 }
 
 impl Segment {
@@ -99,19 +121,11 @@ impl Segment {
             Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
             Ok(()) => {}
         }
-        if head[..8] != MAGIC || u32_at(&head, 60) != Some(crc32c::crc32c(&head[..60])) {
-            return Ok(None);
-        }
-        let version = u32_at(&head, 8).unwrap_or(0);
-        if version > FORMAT_VERSION {
-            return Err(OpenError::NewerFormat {
-                file: path.to_owned(),
-                found: version,
-                known: FORMAT_VERSION,
-            });
-        }
-        let (Some(log_id), Some(len)) = (u64_at(&head, 16), u64_at(&head, 32)) else { return Ok(None) };
-        Ok((u64_at(&head, 24) == Some(base)).then_some(SegmentHeader { log_id, len }))
+        SegmentHeader::parse(&head, base).map_err(|found| OpenError::NewerFormat {
+            file: path.to_owned(),
+            found,
+            known: FORMAT_VERSION,
+        })
     }
 
     /// Opens and maps a segment whose bytes below offset `stable` are written for good.

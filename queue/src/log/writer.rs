@@ -5,10 +5,10 @@ use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
 use super::pending::{OpenFrame, Stopped};
 use super::record;
 use super::{Durability, Shared};
+use crate::sync::atomic::Ordering;
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// At most so long does a commit wait for the appends that the commit before it let go.
@@ -69,7 +69,7 @@ impl Pace {
         let started = Instant::now();
         let mut grew = started;
         while waiting < self.in_flight {
-            std::thread::yield_now();
+            crate::sync::thread::yield_now();
             let (now, before) = (Instant::now(), waiting);
             waiting = shared.waiting_records.load(Ordering::Relaxed);
             if waiting > before {

@@ -5,10 +5,10 @@ use super::topic::{QUEUES_MAX, Topic};
 use super::{AppendError, Appended, Place, Space};
 use crate::index::ConsumeQueue;
 use crate::log::{Positions, Record, RecordKind, RecordParts};
+use crate::sync::atomic::Ordering;
 use crate::{NewMessage, Position, QueueChoice, reserved};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Messages of one batch, at most.
 pub(super) const BATCH_MAX: usize = 10_000;

@@ -14,15 +14,15 @@ use crate::group::{Group, GroupConfig};
 use crate::log::{CommitLog, LogOptions};
 use crate::producer::Producers;
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex};
 use crate::timer::{Bell, DeadlineHeap, Delays};
 use crate::transaction::Halves;
 use crate::{Clock, Position};
-use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 /// The parts of an open queue.
@@ -193,6 +193,9 @@ impl Broker {
                             then found from the log, and groups without acknowledgements start from first";
                 return Err(io_error(&file, io::Error::new(io::ErrorKind::InvalidData, what)));
             }
+            Ok(catalog::Loaded::Newer(file, found)) => {
+                return Err(self.newer(&file, found, catalog::VERSION));
+            }
             Err(error) => return Err(io_error(Path::new("catalog"), error)),
         };
         for (name, entry) in catalog.topics {
@@ -209,6 +212,9 @@ impl Broker {
         let loaded = checkpoint::load(self.storage.as_ref(), self.log.log_id())
             .map_err(|error| io_error(Path::new("groups"), error))?;
         let groups = match loaded {
+            checkpoint::Loaded::Newer(file, found) => {
+                return Err(self.newer(&file, found, checkpoint::VERSION));
+            }
             checkpoint::Loaded::Newest(groups) => groups,
             checkpoint::Loaded::Older(groups) => {
                 tracing::warn!("acknowledgements start from the older checkpoint; some messages come again");
@@ -231,6 +237,10 @@ impl Broker {
             group.state.lock().queues = queues;
         }
         Ok(())
+    }
+
+    fn newer(&self, file: &Path, found: u32, known: u32) -> OpenError {
+        OpenError::NewerFormat { file: self.storage.root().join(file), found, known }
     }
 
     fn listen(&self) {

@@ -6,13 +6,13 @@ use super::topic::Topic;
 use crate::Position;
 use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
 use crate::log::{ReadError, RecordKind, RecordView};
+use crate::sync::atomic::Ordering;
 use crate::timer::{Delays, Expiring};
 use crate::transaction;
 use hashbrown::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Records of one step; the index is written and receivers are woken once for all of them.
 const STEP_RECORDS: usize = 4_096;

@@ -53,10 +53,10 @@ pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 
 use crate::log::{ReadError, RecordKind};
 use crate::storage::Storage;
+use crate::sync::atomic::Ordering;
 use crate::{Clock, Message, NewMessage, Position, StartFrom};
 use broker::Broker;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use threads::Threads;
 

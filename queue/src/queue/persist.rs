@@ -5,8 +5,8 @@ use super::broker::Broker;
 use crate::Position;
 use crate::catalog::{self, Catalog, TopicEntry};
 use crate::group::checkpoint;
+use crate::sync::atomic::Ordering;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// In async mode nobody tells when the log was synced; it is looked at this often.

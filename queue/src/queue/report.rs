@@ -4,10 +4,10 @@ use super::broker::Broker;
 use super::topic::Topic;
 use super::{Report, ReportKind};
 use crate::group::Group;
+use crate::sync::atomic::Ordering;
 use crate::timer::Expiring;
 use crate::{Message, Position};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// A report whose message has not been read yet.

@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use crate::Position;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Below which position the owner needs nothing; `None` until it has said so.
 #[derive(Debug, Default)]

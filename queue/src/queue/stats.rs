@@ -4,8 +4,8 @@ use super::broker::Broker;
 use super::topic::Topic;
 use crate::group::Group;
 use crate::index::ConsumeQueue;
+use crate::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Figures of one topic.
 #[derive(Debug, Clone)]

@@ -3,11 +3,11 @@
 use super::CheckpointError;
 use super::broker::Broker;
 use super::dispatch::{DispatchError, Dispatcher};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{Builder, JoinHandle};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// After a file could not be written, it is tried again after this time.
@@ -43,7 +43,7 @@ impl Threads {
         self.broker.bells.stop();
         for handle in std::mem::take(&mut *self.handles.lock()) {
             // A waker can drop the last clone of the queue on one of these threads; it ends by itself.
-            let own = handle.thread().id() == std::thread::current().id();
+            let own = handle.thread().id() == crate::sync::thread::current().id();
             if !own && handle.join().is_err() {
                 tracing::error!("a queue thread panicked");
             }

@@ -3,8 +3,8 @@
 use super::AppendError;
 use super::broker::Broker;
 use crate::log::RecordKind;
+use crate::sync::atomic::Ordering;
 use crate::timer::{Expiring, Pending};
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// Items of one kind in one step; a longer backlog takes several, so that none holds a lock for long.

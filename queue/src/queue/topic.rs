@@ -4,11 +4,11 @@ use super::Broadcast;
 use crate::group::{Group, GroupConfig};
 use crate::index::ConsumeQueue;
 use crate::storage::Storage;
+use crate::sync::RwLock;
+use crate::sync::atomic::AtomicU64;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Topics, at most.
 const TOPICS_MAX: usize = 10_000;

@@ -4,10 +4,10 @@ use super::append::Copied;
 use super::broker::Broker;
 use super::{AppendError, Appended, Check, Outcome, Space, TransactionError};
 use crate::log::{RecordKind, RecordParts};
+use crate::sync::atomic::Ordering;
 use crate::transaction::{Event, State};
 use crate::{Message, NewMessage, Position, reserved};
 use smallvec::SmallVec;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// Half messages looked at in one step of the timers.

@@ -1,6 +1,6 @@
 //! Wakes a parked thread. A ring before the wait is not lost.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 #[derive(Debug, Default)]

@@ -1,0 +1,8 @@
+//! What the fuzz targets call, and what the stable driver in `tests/fuzz_corpus.rs` calls with the same inputs. Each
+//! takes any bytes and panics when the code under it does something that it must not.
+
+mod decoders;
+mod recovery;
+
+pub use decoders::{acks, catalog, frame, record};
+pub use recovery::recovery;
