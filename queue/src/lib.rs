@@ -7,6 +7,7 @@
 //! group/     consumer groups: leases, ack, nack, retry, dead letters, their checkpoint
 //! producer.rs, transaction.rs  numbered batches and half messages, derived from the log
 //! timer/     delayed messages and deadlines, derived from the log
+//! snapshot.rs what is derived from the log below a position, so that a start need not read it
 //! catalog.rs which topics and groups there are, and how files are replaced as a whole
 //! queue/     the façade: append, receive, ack …
 //! ```
@@ -17,6 +18,7 @@
 
 mod catalog;
 mod clock;
+mod codec;
 mod defects;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -29,6 +31,7 @@ mod position;
 mod producer;
 mod queue;
 mod reserved;
+mod snapshot;
 pub mod storage;
 mod sync;
 mod timer;

@@ -2,6 +2,7 @@
 //! Derived from the log: a batch carries its producer and number.
 
 use crate::Appended;
+use crate::codec::{Reader, put_text, put_u32, put_u64};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
@@ -62,10 +63,45 @@ impl Producers {
         }
         let window = self.windows.entry(id.into()).or_default();
         window.used_ms = window.used_ms.max(now_ms);
+        // A start may note again what a snapshot has seen forgotten: that must not make older numbers new.
+        if window.forgotten.is_some_and(|forgotten| sequence <= forgotten) {
+            return;
+        }
         window.appended.entry(sequence).or_insert(appended);
         if window.appended.len() > SEQUENCES_MAX {
             window.forgotten = window.appended.pop_first().map(|(sequence, _)| sequence);
         }
+    }
+
+    /// Adds everything to a snapshot.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u32(out, self.windows.len() as u32);
+        for (id, window) in &self.windows {
+            put_text(out, id);
+            put_u64(out, window.used_ms);
+            put_u32(out, u32::from(window.forgotten.is_some()));
+            put_u64(out, window.forgotten.unwrap_or(0));
+            put_u32(out, window.appended.len() as u32);
+            for (&sequence, appended) in &window.appended {
+                put_u64(out, sequence);
+                appended.encode(out);
+            }
+        }
+    }
+
+    /// What [`Self::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut windows = HashMap::default();
+        for _ in 0..reader.u32()? {
+            let (id, used_ms) = (reader.text()?, reader.u64()?);
+            let (was_forgotten, forgotten) = (reader.u32()? != 0, reader.u64()?);
+            let appended = (0..reader.u32()?)
+                .map(|_| Some((reader.u64()?, Appended::decode(reader)?)))
+                .collect::<Option<_>>()?;
+            let window = Window { appended, forgotten: was_forgotten.then_some(forgotten), used_ms };
+            windows.insert(id.into(), window);
+        }
+        Some(Self { windows })
     }
 
     /// Who was silent longest, if it was long enough.
@@ -128,6 +164,24 @@ mod tests {
         producers.note("new", 1, at(1), SILENT_MS);
         assert_eq!(producers.windows.len(), PRODUCERS_MAX);
         assert_eq!(producers.look("1", 1, SILENT_MS), Known::Repeated(at(1)));
+    }
+
+    #[test]
+    fn what_is_noted_again_after_a_snapshot_changes_nothing() {
+        let mut producers = Producers::default();
+        for sequence in 0..40 {
+            producers.note("a", sequence, at(sequence), 7);
+        }
+        let mut bytes = Vec::new();
+        producers.encode(&mut bytes);
+        let mut again = Producers::decode(&mut Reader(&bytes)).unwrap();
+        for sequence in 2..40 {
+            again.note("a", sequence, at(sequence + 1_000), 7);
+        }
+        assert_eq!(again.look("a", 7, 7), Known::TooOld);
+        assert_eq!(again.look("a", 4, 7), Known::TooOld);
+        assert_eq!(again.look("a", 8, 7), Known::Repeated(at(8)));
+        assert_eq!(again.look("a", 40, 7), Known::New);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! Derived from the log, which holds the half, each check, and the decision.
 
+use crate::codec::{Reader, put_text, put_u32, put_u64};
 use crate::{Appended, Outcome, Position};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -125,6 +126,49 @@ impl Halves {
         }
     }
 
+    /// The oldest one that is open.
+    pub(crate) fn oldest(&self) -> Option<Position> {
+        self.open.first_key_value().map(|(&id, _)| id)
+    }
+
+    /// Adds everything to a snapshot but who was asked: they are asked again when the next check is due.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u32(out, self.open.len() as u32);
+        for (id, half) in &self.open {
+            put_u64(out, id.0);
+            put_text(out, &half.producer_group);
+            put_u32(out, half.checks);
+            put_u64(out, half.due_ms);
+            put_u32(out, half.bytes);
+        }
+        put_u32(out, self.decided_order.len() as u32);
+        for id in &self.decided_order {
+            let Some((outcome, appended)) = self.decided.get(id) else { continue };
+            put_u64(out, id.0);
+            put_u32(out, u32::from(*outcome == Outcome::Committed));
+            appended.encode(out);
+        }
+    }
+
+    /// What [`Self::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut halves = Self::default();
+        for _ in 0..reader.u32()? {
+            let (id, producer_group) = (Position(reader.u64()?), reader.text()?.into());
+            let (checks, due_ms, bytes) = (reader.u32()?, reader.u64()?, reader.u32()?);
+            halves.bytes += u64::from(bytes);
+            halves.due.insert((due_ms, id));
+            halves.open.insert(id, Half { producer_group, checks, due_ms, bytes });
+        }
+        for _ in 0..reader.u32()? {
+            let id = Position(reader.u64()?);
+            let outcome = if reader.u32()? != 0 { Outcome::Committed } else { Outcome::RolledBack };
+            halves.decided.insert(id, (outcome, Appended::decode(reader)?));
+            halves.decided_order.push_back(id);
+        }
+        Some(halves)
+    }
+
     fn reschedule(&mut self, id: Position, due_ms: u64) {
         if let Some(half) = self.open.get_mut(&id) {
             self.due.remove(&(half.due_ms, id));
@@ -183,6 +227,24 @@ mod tests {
         halves.apply(Event::Opened { id: ID, producer_group: "shop".into(), due_ms: 10, bytes: 100 });
         assert_eq!(halves.state(ID), State::Decided(Outcome::RolledBack, appended(1)));
         assert_eq!((halves.len(), halves.bytes(), halves.next_due_ms()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_decision_survives_a_snapshot_and_what_the_log_says_again() {
+        let mut halves = opened();
+        let open = Position(640);
+        halves.apply(Event::Opened { id: open, producer_group: "shop".into(), due_ms: 20, bytes: 7 });
+        halves.apply(Event::Checked { id: open, number: 2, due_ms: 30 });
+        halves.apply(Event::Decided { id: ID, outcome: Outcome::RolledBack, appended: appended(1) });
+        let mut bytes = Vec::new();
+        halves.encode(&mut bytes);
+        let mut again = Halves::decode(&mut Reader(&bytes)).unwrap();
+        again.apply(Event::Opened { id: ID, producer_group: "shop".into(), due_ms: 10, bytes: 100 });
+        again.apply(Event::Checked { id: open, number: 2, due_ms: 99 });
+        again.apply(Event::Decided { id: ID, outcome: Outcome::Committed, appended: appended(2) });
+        assert_eq!(again.state(ID), State::Decided(Outcome::RolledBack, appended(1)));
+        assert_eq!((again.len(), again.bytes(), again.next_due_ms()), (1, 7, Some(30)));
+        assert_eq!(again.oldest(), Some(open));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::progress::{NO_DEADLINE, Progress, Track, TrackState};
 use super::ranges::RangeSet;
 use super::reports::Reports;
+use crate::codec::{Reader, put_text};
 use crate::storage::Storage;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ pub(crate) fn decode_body(body: &[u8]) -> Option<Vec<GroupProgress>> {
 }
 
 fn decode_group(reader: &mut Reader<'_>) -> Option<GroupProgress> {
-    let (topic, group) = (reader.text()?, reader.text()?);
+    let (topic, group) = (reader.text()?.to_owned(), reader.text()?.to_owned());
     let queues = reader.u32()?;
     let queues = (0..queues).map(|_| decode_progress(reader)).collect::<Option<_>>()?;
     Some(GroupProgress { topic, group, queues })
@@ -127,8 +128,7 @@ pub(crate) fn begin(groups: u32) -> Vec<u8> {
 /// Adds one group to the body.
 pub(crate) fn encode_group(out: &mut Vec<u8>, topic: &str, group: &str, queues: &[Progress]) {
     for text in [topic, group] {
-        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        out.extend_from_slice(text.as_bytes());
+        put_text(out, text);
     }
     out.extend_from_slice(&(queues.len() as u32).to_le_bytes());
     for progress in queues {
@@ -164,13 +164,13 @@ fn decode_progress(reader: &mut Reader<'_>) -> Option<Progress> {
     progress.floor = reader.u64()?;
     progress.next = reader.u64()?;
     progress.truncated = reader.u64()? != 0;
-    progress.settled = reader.ranges()?;
-    progress.dropped = reader.ranges()?;
-    progress.dead = reader.ranges()?;
-    progress.skipped = reader.ranges()?;
-    progress.dead_kept = reader.ranges()?;
-    progress.drop_reports = Reports::from_ranges(reader.ranges()?);
-    progress.dead_reports = Reports::from_ranges(reader.ranges()?);
+    progress.settled = ranges(reader)?;
+    progress.dropped = ranges(reader)?;
+    progress.dead = ranges(reader)?;
+    progress.skipped = ranges(reader)?;
+    progress.dead_kept = ranges(reader)?;
+    progress.drop_reports = Reports::from_ranges(ranges(reader)?);
+    progress.dead_reports = Reports::from_ranges(ranges(reader)?);
     for _ in 0..reader.u64()? {
         let (offset, attempt, at_ms) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let state = TrackState::Waiting { at_ms };
@@ -182,30 +182,7 @@ fn decode_progress(reader: &mut Reader<'_>) -> Option<Progress> {
     Some(progress)
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let len = self.u32()? as usize;
-        String::from_utf8(self.take(len)?.to_vec()).ok()
-    }
-
-    fn ranges(&mut self) -> Option<RangeSet> {
-        let count = self.u64()?;
-        (0..count).map(|_| Some((self.u64()?, self.u64()?))).collect()
-    }
+fn ranges(reader: &mut Reader<'_>) -> Option<RangeSet> {
+    let count = reader.u64()?;
+    (0..count).map(|_| Some((reader.u64()?, reader.u64()?))).collect()
 }

@@ -101,6 +101,11 @@ impl Progress {
         self.leased
     }
 
+    /// Everything below is settled.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
     /// Messages of `[.., end)` neither settled nor reported.
     pub(crate) fn backlog(&self, end: u64) -> u64 {
         let above = self.settled.total() + self.drop_reports.total() + self.dead_reports.total();

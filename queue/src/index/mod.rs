@@ -1,11 +1,14 @@
 //! ConsumeQueue: where the messages of one queue of one topic stand in the log. FORMAT.md, "ConsumeQueue".
 //!
-//! Derived from the log: written by the dispatcher, never synced, rewritten where it disagrees after a
-//! crash. Read with positioned reads, so its memory does not grow with the number of messages.
+//! Derived from the log: written by the dispatcher, synced only for a snapshot, rewritten where it disagrees after
+//! a crash. Read with positioned reads, so its memory does not grow with the number of messages.
 
 mod entry;
+mod kept;
+mod proof;
 
 pub(crate) use entry::{ENTRY_BYTES, Entry, tag_hash};
+pub(crate) use proof::{IndexState, Stretch};
 
 use crate::storage::{Storage, StorageFile};
 use crate::sync::Mutex;
@@ -40,6 +43,10 @@ pub(crate) struct ConsumeQueue {
     oldest: AtomicU64,
     /// One past the newest offset that may be seen.
     end: AtomicU64,
+    /// One past the newest offset whose message has a deadline.
+    deadlines_end: AtomicU64,
+    /// What is on disk for sure, by ascending offsets.
+    proven: Mutex<Vec<Stretch>>,
     open: Mutex<OpenFiles>,
 }
 
@@ -53,6 +60,8 @@ impl ConsumeQueue {
             step_bytes,
             oldest: AtomicU64::new(0),
             end: AtomicU64::new(0),
+            deadlines_end: AtomicU64::new(0),
+            proven: Mutex::default(),
             open: Mutex::default(),
         }
     }
@@ -77,6 +86,16 @@ impl ConsumeQueue {
         self.end.store(end, Ordering::Release);
     }
 
+    /// One past the newest offset whose message has a deadline, or more.
+    pub(crate) fn deadlines_end(&self) -> u64 {
+        self.deadlines_end.load(Ordering::Acquire)
+    }
+
+    /// The message of this offset has a deadline.
+    pub(crate) fn note_deadline(&self, offset: u64) {
+        self.deadlines_end.fetch_max(offset + 1, Ordering::AcqRel);
+    }
+
     /// Reads up to `max` entries from `from` on, no more than [`READ_MAX`] and none of a second file.
     pub(crate) fn read(&self, from: u64, max: usize) -> io::Result<Entries> {
         let (end, base) = (self.end(), self.base(from));
@@ -87,7 +106,14 @@ impl ConsumeQueue {
         let count = ((until - from) as usize).min(max).min(READ_MAX);
         let mut bytes = [0u8; READ_MAX * ENTRY_BYTES];
         let bytes = &mut bytes[..count * ENTRY_BYTES];
-        self.file(base)?.file().read_exact_at(bytes, (from - base) * ENTRY_BYTES as u64)?;
+        let file = match self.file(base, false) {
+            // Retention was quicker than this reader.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && from < self.oldest() => {
+                return Ok(Entries::new());
+            }
+            other => other?,
+        };
+        file.file().read_exact_at(bytes, (from - base) * ENTRY_BYTES as u64)?;
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(Entry::decode).collect())
     }
 
@@ -110,7 +136,7 @@ impl ConsumeQueue {
             let base = self.base(from);
             let room = (base + self.file_entries - from) as usize * ENTRY_BYTES;
             let (part, later) = rest.split_at(room.min(rest.len()));
-            let (file, at) = (self.file(base)?, (from - base) * ENTRY_BYTES as u64);
+            let (file, at) = (self.file(base, true)?, (from - base) * ENTRY_BYTES as u64);
             if !(compare && stands_there(file.as_ref(), at, part)) {
                 file.write_at(at, &[IoSlice::new(part)])?;
             }
@@ -132,7 +158,7 @@ impl ConsumeQueue {
             let base = self.base(from);
             let upto = until.min(base + self.file_entries);
             let need = (upto - base) * ENTRY_BYTES as u64;
-            let file = self.file(base)?;
+            let file = self.file(base, true)?;
             if file.len()? < need {
                 let whole = self.file_entries * ENTRY_BYTES as u64;
                 file.allocate(need.next_multiple_of(self.step_bytes).min(whole))?;
@@ -146,14 +172,18 @@ impl ConsumeQueue {
         offset / self.file_entries * self.file_entries
     }
 
-    fn file(&self, base: u64) -> io::Result<Arc<dyn StorageFile>> {
+    fn path(&self, base: u64) -> PathBuf {
+        self.dir.join(format!("{base:020}"))
+    }
+
+    fn file(&self, base: u64, create: bool) -> io::Result<Arc<dyn StorageFile>> {
         let mut open = self.open.lock();
         if let Some(at) = open.iter().position(|&(present, _)| present == base) {
             return Ok(Arc::clone(&open[at].1));
         }
-        let path = self.dir.join(format!("{base:020}"));
-        let file = match self.storage.open(&path, true) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let path = self.path(base);
+        let file = match self.storage.open(&path, create) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 self.storage.sync_dir(&self.dir)?;
                 self.storage.open(&path, true)?
             }

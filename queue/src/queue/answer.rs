@@ -1,5 +1,6 @@
 //! What the façade takes and gives: appended, delivered, reported.
 
+use crate::codec::{Reader, put_u32, put_u64};
 use crate::{Message, Position, StartFrom};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,26 @@ pub struct Place {
     pub queue: u32,
     /// Its offset there; 0 for a delayed message, which gets its offset, and another id, when it is due.
     pub offset: u64,
+}
+
+impl Appended {
+    /// Adds it to a snapshot.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.first.0);
+        put_u64(out, self.end.0);
+        put_u32(out, self.queue);
+        put_u64(out, self.offset);
+    }
+
+    /// What [`Self::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            first: Position(reader.u64()?),
+            end: Position(reader.u64()?),
+            queue: reader.u32()?,
+            offset: reader.u64()?,
+        })
+    }
 }
 
 /// Progress of durability, as the listener is told it.

@@ -1,11 +1,12 @@
 //! Everything behind the handle: the parts, and how they are put together when a queue is opened.
 //!
-//! Locks, always taken in this order: appender → topics → one group → one of delays, deadlines, halves, producers,
+//! Locks, always taken in this order: snapshots → ticking → appender → topics → one group → one of delays, deadlines, halves, producers,
 //! wakers.
 
 use super::append::Appender;
 use super::dispatch::Dispatcher;
 use super::retention::OwnerHold;
+use super::snapshot::Snapshots;
 use super::topic::Topics;
 use super::{Durable, OpenError, Policies, QueueOptions};
 use crate::catalog::{self, Catalog};
@@ -63,6 +64,10 @@ pub(super) struct Broker {
     pub(super) acks_changed: AtomicBool,
     pub(super) catalog_changed: AtomicBool,
     pub(super) owner_hold: OwnerHold,
+    /// Taken before all other locks, by whoever makes a snapshot or deletes.
+    pub(super) snapshots: Mutex<Snapshots>,
+    /// A snapshot is made when the dispatcher comes here.
+    pub(super) next_snapshot: AtomicU64,
     pub(super) bells: Arc<Bells>,
 }
 
@@ -72,16 +77,19 @@ pub(super) struct Bells {
     pub(super) dispatch: Bell,
     pub(super) timer: Bell,
     pub(super) checkpoint: Bell,
+    /// Rung when a snapshot is due.
+    pub(super) keeper: Bell,
     /// Rung when more of the log is durable.
     pub(super) synced: Bell,
     pub(super) stopping: AtomicBool,
     pub(super) poisoned: AtomicBool,
 }
 
-/// Messages `[next, end)` of one queue, for one group.
+/// Messages `[next, end)` of one queue, whose deadlines have to be found.
 pub(super) struct CatchUp {
     pub(super) topic: u32,
-    pub(super) group: Arc<Group>,
+    /// `None`: all groups of the topic.
+    pub(super) group: Option<Arc<Group>>,
     pub(super) queue: u32,
     pub(super) next: u64,
     pub(super) end: u64,
@@ -101,6 +109,7 @@ impl Bells {
         self.dispatch.ring();
         self.timer.ring();
         self.checkpoint.ring();
+        self.keeper.ring();
         self.synced.ring();
     }
 }
@@ -144,6 +153,8 @@ impl Broker {
             acks_changed: AtomicBool::new(false),
             catalog_changed: AtomicBool::new(false),
             owner_hold: OwnerHold::default(),
+            snapshots: Mutex::default(),
+            next_snapshot: AtomicU64::new(u64::MAX),
             bells: Arc::default(),
             options,
             policies,
@@ -159,7 +170,8 @@ impl Broker {
     fn recover(&mut self) -> Result<Dispatcher, OpenError> {
         self.load_catalog()?;
         self.load_checkpoint()?;
-        let mut dispatcher = Dispatcher::new(self.log.recovered().start, true);
+        let resumed = self.resume()?;
+        let mut dispatcher = Dispatcher::new(resumed.from, true);
         loop {
             match self.dispatch(&mut dispatcher) {
                 Ok(true) => {}
@@ -168,6 +180,7 @@ impl Broker {
             }
         }
         dispatcher.recovered();
+        self.settle_start(&resumed)?;
         for topic in self.topics.all() {
             let queues = topic.queues();
             topic.appended.store(0, Ordering::Relaxed);
@@ -181,6 +194,7 @@ impl Broker {
                 }
             }
         }
+        self.find_deadlines(&resumed);
         Ok(dispatcher)
     }
 
@@ -286,6 +300,6 @@ fn check(options: &QueueOptions) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_path_buf(), source }
 }

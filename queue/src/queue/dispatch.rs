@@ -128,6 +128,15 @@ impl Dispatcher {
             }
             Run { topic: Arc::clone(&topic), from: queue.end(), queue, entries: Vec::new() }
         });
+        if let Some(deadline_ms) = record.deadline_ms {
+            let (queue, offset) = (record.queue, record.queue_offset);
+            run.queue.note_deadline(offset);
+            self.expiring.push(Expiring { deadline_ms, topic: topic.id, queue, offset });
+        }
+        if let (Some(_), Some(origin)) = (record.deliver_at_ms, record.origin) {
+            self.delivered.push(origin);
+        }
+        // A snapshot's index may be a little ahead of it.
         if record.queue_offset < run.end() {
             return;
         }
@@ -137,13 +146,6 @@ impl Dispatcher {
         let size = record.encoded_len() as u32;
         let entry = Entry { position: record.position, size, tag_hash: tag_hash(record.tag) };
         run.entries.extend_from_slice(&entry.encode());
-        if let Some(deadline_ms) = record.deadline_ms {
-            let (queue, offset) = (record.queue, record.queue_offset);
-            self.expiring.push(Expiring { deadline_ms, topic: topic.id, queue, offset });
-        }
-        if let (Some(_), Some(origin)) = (record.deliver_at_ms, record.origin) {
-            self.delivered.push(origin);
-        }
     }
 
     /// The record's topic, with its queue. A record of a topic that the catalog does not know brings it back.
@@ -201,6 +203,9 @@ impl Broker {
         }
         *self.dispatched.lock() = dispatcher.at;
         self.dispatch_moved.notify_all();
+        if dispatcher.at.0 >= self.next_snapshot.load(Ordering::Relaxed) && !compare {
+            self.bells.keeper.ring();
+        }
         Ok(records == STEP_RECORDS)
     }
 

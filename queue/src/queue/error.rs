@@ -36,14 +36,14 @@ pub enum ReceiptError {
     Expired,
 }
 
-/// Why the acknowledgements could not be checkpointed. The checkpoint before still stands.
+/// Why acknowledgements or a snapshot could not be written. What was written before still stands.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The log will not become durable any more.
     #[error("the log is poisoned or closed; restart the process to recover")]
     LogStopped,
     /// The file could not be written.
-    #[error("cannot write the acknowledgement checkpoint: {0}; it is tried again")]
+    #[error("cannot write acknowledgements or a snapshot: {0}; it is tried again")]
     Io(#[from] std::io::Error),
 }
 

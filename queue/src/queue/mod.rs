@@ -16,6 +16,7 @@
 //! tick       one step of the timers
 //! admin      groups: create, change, reset
 //! persist    catalog and acknowledgement checkpoint
+//! snapshot   what a start need not read the log for
 //! retention  what holds the log, and deleting what nothing holds
 //! threads    dispatcher, timers, checkpoints
 //! ```
@@ -35,6 +36,7 @@ mod produce;
 mod receive;
 mod report;
 mod retention;
+mod snapshot;
 mod stats;
 mod threads;
 mod tick;
@@ -175,7 +177,7 @@ impl Queue {
     /// Where the log begins: [`crate::log::FIRST_POSITION`] until its beginning is deleted. Moves with retention, so
     /// a scan that begins here may find that it has moved.
     pub fn start(&self) -> Position {
-        self.broker.log.recovered().start
+        self.broker.log.start()
     }
     /// The owner of derived state needs nothing below `position` any more: what it has derived from there is on disk.
     /// With [`Policies::owner_holds`] nothing is deleted before the first call since the open. A position below an
@@ -231,9 +233,6 @@ impl Queue {
                 RecordKind::Message | RecordKind::Delayed => Some(Ok(Message::from_record(&record))),
                 RecordKind::Control | RecordKind::Half => None,
             },
-            Err(ReadError::Absent(at)) if at < self.start() => {
-                Some(Err(ReadError::Removed { position: at, start: self.start() }))
-            }
             Err(error) => Some(Err(error)),
         })
     }
@@ -386,6 +385,9 @@ impl Queue {
         if let (Ok(()), Err(error)) = (drained, self.broker.checkpoint(true)) {
             tracing::warn!(%error, "last acknowledgements are not checkpointed; their messages come again");
         }
+        if let Err(error) = self.broker.snapshot(true) {
+            tracing::warn!(%error, "no snapshot is made; the next start reads more of the log");
+        }
         self.broker.log.close()
     }
     /// Blocks until everything below `position` may be received; for tools and tests.
@@ -395,7 +397,12 @@ impl Queue {
     }
     /// Everything below may be received: index and timers know of it.
     pub fn dispatched(&self) -> Position {
-        *self.broker.dispatched.lock()
+        self.broker.dispatched()
+    }
+    /// Makes a snapshot now, so that a start reads only what comes after it; the queue does so by itself after every
+    /// `snapshot_every_bytes`. Blocks on the disk.
+    pub fn snapshot(&self) -> Result<(), CheckpointError> {
+        self.broker.snapshot(false)
     }
     /// Writes the acknowledgements to disk now, if they changed; the timer thread does so every `ack_sync_ms`.
     /// Blocks until the log is on disk as far as the acknowledgements rest on it.

@@ -65,7 +65,7 @@ impl Broker {
         body
     }
 
-    fn wait_synced(&self, end: Position, even_when_stopping: bool) -> Result<(), CheckpointError> {
+    pub(super) fn wait_synced(&self, end: Position, even_when_stopping: bool) -> Result<(), CheckpointError> {
         while self.log.synced() < end {
             let stopping = self.bells.stopping() && !even_when_stopping;
             if stopping || self.bells.poisoned.load(Ordering::Acquire) {

@@ -156,7 +156,8 @@ impl Broker {
             let next = starts.get(number).copied().unwrap_or(0).max(queue.oldest());
             let (end, queue) = (queue.end(), number as u32);
             if next < end {
-                catch_ups.push_back(CatchUp { topic: topic.id, group: Arc::clone(group), queue, next, end });
+                let group = Some(Arc::clone(group));
+                catch_ups.push_back(CatchUp { topic: topic.id, group, queue, next, end });
             }
         }
         if !catch_ups.is_empty() {

@@ -1,4 +1,4 @@
-//! The three threads: dispatcher, timers, checkpoints. Each parks until there is something to do.
+//! The four threads: dispatcher, timers, checkpoints, and the keeper that makes snapshots and deletes. Each parks until there is something to do.
 
 use super::CheckpointError;
 use super::broker::Broker;
@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 
 /// After a file could not be written, it is tried again after this time.
 const RETRY: Duration = Duration::from_millis(200);
+/// After a snapshot could not be made, it is tried again after this time.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
+/// What may be deleted is looked for this often.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// Longest the timers sleep without looking.
 const LOOK_MAX: Duration = Duration::from_mins(1);
 
@@ -28,6 +32,7 @@ impl Threads {
         if broker.options.timer_thread {
             threads.spawn("queue-timer", run_timers)?;
             threads.spawn("queue-acks", run_checkpoints)?;
+            threads.spawn("queue-keeper", run_keeper)?;
         }
         Ok(threads)
     }
@@ -110,6 +115,27 @@ fn run_checkpoints(broker: &Broker) {
                 break;
             }
             broker.bells.checkpoint.wait(changed.then_some(rest));
+        }
+    }
+}
+
+fn run_keeper(broker: &Broker) {
+    while !broker.bells.stopping() {
+        let due = broker.next_snapshot.load(Ordering::Relaxed);
+        if broker.dispatched().0 < due {
+            broker.bells.keeper.wait(Some(KEEP_EVERY));
+            continue;
+        }
+        match broker.snapshot(false) {
+            Ok(()) => {}
+            Err(CheckpointError::LogStopped) => return,
+            Err(error @ CheckpointError::Io(_)) => {
+                tracing::warn!(%error, "no snapshot is made");
+                // Nobody rings for one until then.
+                broker.next_snapshot.store(u64::MAX, Ordering::Relaxed);
+                broker.bells.keeper.wait(Some(SNAPSHOT_RETRY));
+                broker.next_snapshot.store(due, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -129,13 +129,16 @@ impl Broker {
         next_ms
     }
 
-    /// Reads the deadlines that a new or reset group has not been told of, one stretch at a time.
-    fn catch_groups_up(&self) {
-        let Some(mut catch_up) = self.catch_ups.lock().pop_front() else { return };
+    /// Reads deadlines that a new or reset group has not been told of, or that a start has not read, one stretch at
+    /// a time. Answers how many messages it has looked at.
+    pub(super) fn catch_groups_up(&self) -> u64 {
+        let Some(mut catch_up) = self.catch_ups.lock().pop_front() else { return 0 };
         let Some(queue) = self.topics.by_id(catch_up.topic).and_then(|topic| topic.queue(catch_up.queue))
         else {
-            return;
+            return 0;
         };
+        catch_up.next = catch_up.next.max(queue.oldest());
+        let first = catch_up.next;
         let until = catch_up.end.min(catch_up.next + STEP_MAX as u64);
         let mut found = Vec::new();
         while catch_up.next < until {
@@ -143,7 +146,7 @@ impl Broker {
                 Ok(entries) if !entries.is_empty() => entries,
                 other => {
                     tracing::error!(error = ?other.err(), "index cannot be read; deadlines are seen at delivery only");
-                    return;
+                    return catch_up.next - first;
                 }
             };
             for (offset, entry) in (catch_up.next..).zip(&entries) {
@@ -160,19 +163,24 @@ impl Broker {
             }
             catch_up.next += entries.len() as u64;
         }
-        {
-            let state = catch_up.group.state.lock();
-            found.retain(|expiring: &Expiring| !state.is_done(expiring.queue, expiring.offset));
+        let mut open = vec![false; found.len()];
+        for group in super::snapshot::groups_of(self, &catch_up) {
+            let state = group.state.lock();
+            for (open, expiring) in open.iter_mut().zip(&found) {
+                *open |= !state.is_done(expiring.queue, expiring.offset);
+            }
         }
         {
             let mut deadlines = self.deadlines.lock();
-            for expiring in found {
+            for (expiring, _) in found.into_iter().zip(open).filter(|(_, open)| *open) {
                 deadlines.push(expiring);
             }
         }
+        let looked = catch_up.next - first;
         if catch_up.next < catch_up.end {
             self.catch_ups.lock().push_back(catch_up);
         }
+        looked
     }
 
     /// Keeps the deadlines of messages that some group is still owed.

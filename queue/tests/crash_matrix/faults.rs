@@ -4,7 +4,8 @@ use crate::random::Random;
 use std::io::ErrorKind;
 use tidegate_queue::storage::{FaultyCall, FaultyStorage, PowerLoss};
 
-const FOLDERS: [&str; 6] = ["commitlog/0", "commitlog", "checkpoint", "groups", "catalog", "consumequeue"];
+const FOLDERS: [&str; 7] =
+    ["commitlog/0", "commitlog", "checkpoint", "groups", "catalog", "snapshot", "consumequeue"];
 const CALLS: [FaultyCall; 7] = [
     FaultyCall::Write,
     FaultyCall::ShortWrite,
@@ -55,7 +56,7 @@ impl Life {
             86..98 => {
                 let kind = random.one_of(&[ErrorKind::Other, ErrorKind::StorageFull]);
                 // A failing index is tried again after a fifth of a second: its own tests have that.
-                let folder = random.one_of(&FOLDERS[..5]);
+                let folder = random.one_of(&FOLDERS[..6]);
                 Trouble::Fail(random.one_of(&CALLS), folder, 1 + random.below(10), kind)
             }
             _ => Trouble::Full(random.below(20_000)),

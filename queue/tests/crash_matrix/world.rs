@@ -263,6 +263,7 @@ impl World {
                     self.model.queues_min = self.model.queues_min.max(queues);
                 }
             }
+            89..92 => drop(queue.snapshot()),
             _ => self.settle_down(queue, life),
         }
     }

@@ -1,0 +1,218 @@
+//! Making a snapshot of what is derived from the log, and starting from one.
+//!
+//! Nothing stops while a snapshot is made: `at` is read first, each part is captured after it, under its own lock.
+//! A start takes the parts over and dispatches the log from `at` again. What it meets then may be in the parts
+//! already, so every part must come to the same when it is told a second time, and must hold what only records
+//! below `at` say:
+//!
+//! - Index: entries at or after `at` may be in it. A message whose entry is there gets no second one; its deadline and
+//!   its delivery are noted again all the same.
+//! - Delays: one that was put in by a record below `at` is in the capture unless its delivery was dispatched: until
+//!   then it is known, also while the timers have it in their hands. Put in again, it stays as it is; carried again,
+//!   it comes to the same place; taken out again: nothing.
+//! - Half messages: opened, checked and decided count once (`Halves::apply`), and what was decided first stays.
+//! - Producers: the first of a number stays, and a number at or below one that was forgotten stays forgotten.
+//! - Deadlines are not in it: a start looks at what groups are owed below `at`, from the index and the log.
+//! - Groups have their own checkpoint.
+//!
+//! Half messages and producers are noted when the log accepts them, so a capture may hold what is not on disk yet.
+//! The snapshot waits for that.
+
+use super::CheckpointError;
+use super::broker::{Broker, CatchUp, io_error};
+use crate::log::OpenError;
+use crate::snapshot::{self, Body, Snapshot};
+use crate::{Position, log::FIRST_POSITION};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Entries looked at for deadlines before a start is done; more are looked at by the timers.
+const CATCH_UP_AT_START: u64 = 65_536;
+
+/// Which snapshots are on disk.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    pub(super) newest: Option<Position>,
+    /// The log is kept from here on, in case the newest is damaged.
+    pub(super) older: Option<Position>,
+}
+
+/// How far a start has come by a snapshot.
+pub(super) struct Resumed {
+    /// What lies from here on has to be dispatched.
+    pub(super) from: Position,
+    /// The index has to be made again.
+    pub(super) rebuild: bool,
+    /// What a snapshot knows of the queues' ends: topic, queue, end. Not all of their messages may be kept.
+    ends: Vec<(String, u32, u64)>,
+}
+
+impl Broker {
+    /// Makes a snapshot, unless nothing came since the last one. Blocks until the log is on disk as far as the
+    /// snapshot rests on it.
+    pub(super) fn snapshot(&self, even_when_stopping: bool) -> Result<(), CheckpointError> {
+        let mut snapshots = self.snapshots.lock();
+        let at = self.dispatched();
+        if snapshots.newest == Some(at) {
+            return Ok(());
+        }
+        let topics = self.topics.all();
+        let mut indexes = Vec::with_capacity(topics.len());
+        for topic in &topics {
+            let states = topic.queues().iter().map(|queue| queue.prove()).collect::<Result<_, _>>()?;
+            indexes.push((&*topic.name, states));
+        }
+        let mut body = Body::new(&indexes);
+        body.delays(&self.delays.lock());
+        self.halves.lock().encode(&mut body.0);
+        self.producers.lock().encode(&mut body.0);
+        self.wait_synced(self.log.end(), even_when_stopping)?;
+        snapshot::store(self.storage.as_ref(), self.log.log_id(), at, &body.0)?;
+        snapshots.older = snapshots.newest.or(snapshots.older);
+        snapshots.newest = Some(at);
+        self.next_snapshot.store(at.0.saturating_add(self.policies.snapshot_every_bytes), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes over the newest snapshot whose index is what stands on disk, else the older one, else what there is but
+    /// for the index, which is then made again from the log.
+    pub(super) fn resume(&mut self) -> Result<Resumed, OpenError> {
+        let recovered = self.log.recovered();
+        let (start, end) = (self.log.start(), recovered.end);
+        let found = snapshot::load(self.storage.as_ref(), self.log.log_id(), end)?;
+        let at = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|snapshot| snapshot.at);
+        *self.snapshots.get_mut() = Snapshots { newest: at(&found.newest), older: at(&found.older) };
+        let candidates: Vec<Snapshot> = found.newest.into_iter().chain(found.older).collect();
+        let mut good = None;
+        for (index, snapshot) in candidates.iter().enumerate() {
+            if snapshot.at >= start && self.resume_index(snapshot, start)? {
+                good = Some(index);
+                break;
+            }
+            self.topics.all().iter().flat_map(|topic| topic.queues()).for_each(|queue| queue.forget());
+            let at = snapshot.at;
+            tracing::warn!(%at, "the index is not as the snapshot says; more of the log is read again");
+        }
+        let mut resumed = Resumed { from: start, rebuild: good.is_none(), ends: Vec::new() };
+        if let Some(snapshot) = candidates.into_iter().nth(good.unwrap_or(0)) {
+            if good.is_some() {
+                resumed.from = snapshot.at;
+            } else {
+                for (topic, queues) in &snapshot.topics {
+                    let ends = (0..).zip(queues).map(|(queue, state)| (topic.clone(), queue, state.end));
+                    resumed.ends.extend(ends);
+                }
+            }
+            self.take_over(snapshot)?;
+        }
+        *self.dispatched.get_mut() = resumed.from;
+        let newest = self.snapshots.get_mut().newest.unwrap_or(start);
+        let next = newest.0.saturating_add(self.policies.snapshot_every_bytes);
+        self.next_snapshot.store(next, Ordering::Relaxed);
+        Ok(resumed)
+    }
+
+    fn resume_index(&self, snapshot: &Snapshot, start: Position) -> Result<bool, OpenError> {
+        for (name, states) in &snapshot.topics {
+            let (topic, _) = self.topics.put(name, states.len() as u32).map_err(OpenError::Invalid)?;
+            for (queue, state) in topic.queues().iter().zip(states) {
+                let as_it_was = queue.resume(state, start);
+                if !as_it_was.map_err(|error| io_error(Path::new("consumequeue"), error))? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_over(&mut self, snapshot: Snapshot) -> Result<(), OpenError> {
+        for (name, states) in &snapshot.topics {
+            self.topics.put(name, states.len() as u32).map_err(OpenError::Invalid)?;
+        }
+        let delays = self.delays.get_mut();
+        snapshot.delays.into_iter().for_each(|pending| delays.restore(pending));
+        self.half_bytes.store(snapshot.halves.bytes(), Ordering::Relaxed);
+        *self.halves.get_mut() = snapshot.halves;
+        *self.producers.get_mut() = snapshot.producers;
+        self.size_reserve(&self.delays.lock());
+        Ok(())
+    }
+
+    /// After the log was dispatched: what it no longer says, because its beginning was deleted.
+    pub(super) fn settle_start(&mut self, resumed: &Resumed) -> Result<(), OpenError> {
+        let start = self.log.start();
+        if resumed.rebuild {
+            self.restore_ends(&resumed.ends);
+        }
+        for topic in self.topics.all().iter().filter(|_| start > FIRST_POSITION) {
+            for queue in topic.queues() {
+                let moved = queue.first_at(start).and_then(|oldest| queue.raise_oldest(oldest));
+                moved.map_err(|error| io_error(Path::new("consumequeue"), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A queue whose messages are all deleted goes on where it was; the groups know as well how far that is.
+    fn restore_ends(&self, ends: &[(String, u32, u64)]) {
+        if self.log.start() == FIRST_POSITION {
+            return;
+        }
+        let begin = |name: &str, number: u32, end: u64| {
+            let queue = self.topics.get(name).and_then(|topic| topic.queue(number));
+            if let Some(queue) = queue.filter(|queue| queue.oldest() == queue.end() && queue.end() < end) {
+                queue.begin_at(end);
+            }
+        };
+        ends.iter().for_each(|(name, queue, end)| begin(name, *queue, *end));
+        for topic in self.topics.all() {
+            for group in topic.groups() {
+                let state = group.state.lock();
+                for (number, progress) in (0..).zip(&state.queues) {
+                    begin(&topic.name, number, progress.floor());
+                }
+            }
+        }
+    }
+
+    /// Looks for deadlines of what groups are owed below `at`, from where the log was not read.
+    pub(super) fn find_deadlines(&mut self, resumed: &Resumed) {
+        if resumed.rebuild {
+            return;
+        }
+        for topic in self.topics.all() {
+            let groups = topic.groups();
+            for (number, queue) in (0..).zip(topic.queues()) {
+                let floor = |state: &crate::group::GroupState| {
+                    state.queues.get(number as usize).map_or(queue.oldest(), |progress| progress.floor())
+                };
+                let Some(next) = groups.iter().map(|group| floor(&group.state.lock())).min() else {
+                    continue;
+                };
+                let (next, end) = (next.max(queue.oldest()), queue.deadlines_end());
+                if next < end {
+                    let (topic, queue) = (topic.id, number);
+                    self.catch_ups.get_mut().push_back(CatchUp { topic, group: None, queue, next, end });
+                }
+            }
+        }
+        let mut looked = 0;
+        while looked < CATCH_UP_AT_START && !self.catch_ups.get_mut().is_empty() {
+            looked += self.catch_groups_up().max(1);
+        }
+    }
+
+    /// Everything below is in the index and the timers.
+    pub(super) fn dispatched(&self) -> Position {
+        *self.dispatched.lock()
+    }
+}
+
+/// What a catch-up is for: one group, or all of the topic.
+pub(super) fn groups_of(broker: &Broker, catch_up: &CatchUp) -> Vec<Arc<crate::group::Group>> {
+    match &catch_up.group {
+        Some(group) => vec![Arc::clone(group)],
+        None => broker.topics.by_id(catch_up.topic).map_or_else(Vec::new, |topic| topic.groups()),
+    }
+}
