@@ -111,3 +111,54 @@ async fn fm16_a_gateway_with_a_full_disk_takes_no_stock_while_another_sells_on()
     }
     full.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fm16_a_log_that_is_behind_refuses_buyers_before_stock_is_taken_for_them() {
+    const BUYERS: usize = 400;
+    let redis = RedisServer::start();
+    // Nobody else's sweep shall tidy up what this gateway leaves.
+    let own = FleetSettings::new().at(redis.port()).redis("claim_after_ms", "60000");
+    let settings = own.gateway().set("data.pending_bytes_max", 64 << 10).set("listen.drain_ms", 200);
+    let disk = FaultyStorage::new(settings.data_dir());
+    let behind = InProcess::start(&settings, disk.as_storage()).await;
+    let shop = &behind.shop;
+    shop.open("phone", &Sale::of(1_000_000).with("order_deadline_ms", 600_000)).await;
+    let mut total = 0;
+    for round in 0..3 {
+        disk.hold_syncs();
+        let mut presses = tokio::task::JoinSet::new();
+        for n in 0..BUYERS {
+            let shop = shop.clone();
+            presses.spawn(async move { shop.order("phone", &format!("b{round}-{n}"), "k").await });
+        }
+        // Most are refused while the disk does nothing: the log takes no more than 64 KiB meanwhile.
+        let mut refused = 0;
+        let mut answer = |reply: tidegate_tests::Reply| match reply.status {
+            202 => 1,
+            _ => {
+                let refusal = reply.expect_problem(503, "queue-unavailable");
+                assert_eq!(refusal.json["ticket"], Value::Null, "stock was taken: {}", refusal.text);
+                refused += 1;
+                0
+            }
+        };
+        let mut won = 0;
+        while won == 0 && presses.len() > BUYERS / 2 {
+            won += answer(presses.join_next().await.unwrap().unwrap());
+        }
+        assert_eq!(won, 0, "nothing is told before it is durable");
+        disk.release_syncs();
+        while let Some(reply) = presses.join_next().await {
+            won += answer(reply.unwrap());
+        }
+        assert!(won > 0 && won + refused == BUYERS, "{won} won, {refused} were refused");
+        total += won;
+        eventually("every note is cleared, and nobody claimed one", || async {
+            // One name stays in it for good.
+            (redis.count(&["ZCARD", "tidegate:1:{phone}:o"]) == 1).then_some(())
+        })
+        .await;
+        assert_eq!(shop.audit("phone").await.number("held") as usize, total);
+    }
+    behind.shutdown().await.unwrap();
+}

@@ -25,6 +25,7 @@ const UNITS_MAX: u64 = 1 << 53;
 const ORDER_DEADLINE_MS_MAX: u64 = u32::MAX as u64;
 /// A year: no wait of a sale is longer.
 const WAIT_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
+const HOUR_MS: u64 = 3_600 * 1_000;
 const RATE_MAX: u64 = 100_000_000;
 
 pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
@@ -126,6 +127,10 @@ fn data(root: &mut Section<'_, '_>) -> Data {
         segment_bytes: segment_bytes(&mut section),
         pending_bytes_max: section.number("pending_bytes_max", 64 * MIB, 64 * KIB..=16 * GIB, "bytes"),
         snapshot_bytes: section.number("snapshot_bytes", 64 * MIB, 64 * KIB..=1024 * GIB, "bytes"),
+        retention_ms: match section.number("retention_ms", 72 * HOUR_MS, 0..=10 * WAIT_MS_MAX, "ms") {
+            0 => u64::MAX,
+            ms => ms,
+        },
     };
     section.finish();
     data
@@ -231,6 +236,7 @@ fn queue(root: &mut Section<'_, '_>) -> QueueSettings {
         check_first_ms: section.number("check_first_ms", 6_000, 100..=WAIT_MS_MAX, "ms"),
         check_every_ms: section.number("check_every_ms", 30_000, 100..=WAIT_MS_MAX, "ms"),
         checks_max: section.number("checks_max", 15, 1..=1_000, "checks") as u32,
+        group_expiry_ms: section.number("group_expiry_ms", 7 * 24 * HOUR_MS, 1_000..=WAIT_MS_MAX, "ms"),
         waiting_receives_max: section.number("waiting_receives_max", 1_024, 1..=1_000_000, "receives")
             as usize,
     };

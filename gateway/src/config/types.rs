@@ -75,8 +75,10 @@ pub struct Data {
     pub segment_bytes: u64,
     /// Accepted and unwritten, in bytes, at most.
     pub pending_bytes_max: u64,
-    /// Growth of the log between two ledger snapshots, in bytes.
+    /// Growth of the log between two snapshots, of the ledger and of the queue, in bytes.
     pub snapshot_bytes: u64,
+    /// What nothing holds is deleted when it is older; [`u64::MAX`]: never.
+    pub retention_ms: u64,
 }
 
 /// Where the ledger lives.
@@ -190,6 +192,8 @@ pub struct QueueSettings {
     pub check_every_ms: u64,
     /// After so many checks it is rolled back.
     pub checks_max: u32,
+    /// A group that is idle for so long no longer keeps the log.
+    pub group_expiry_ms: u64,
     /// Long-polling receives at once over all groups; more are refused.
     pub waiting_receives_max: usize,
 }
@@ -287,9 +291,11 @@ impl Config {
             check_first_ms: self.queue.check_first_ms,
             check_every_ms: self.queue.check_every_ms,
             checks_max: self.queue.checks_max,
-            // Nothing is deleted before the ledger's snapshots release it.
+            retention_ms: self.data.retention_ms,
+            group_expiry_ms: self.queue.group_expiry_ms,
+            snapshot_every_bytes: self.data.snapshot_bytes,
+            // Nothing is deleted that the ledger has not released.
             owner_holds: true,
-            ..Policies::default()
         }
     }
 

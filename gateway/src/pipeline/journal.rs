@@ -176,6 +176,11 @@ impl Journal {
         })
     }
 
+    /// Bytes in the log that the records of orders may take now. Or why none would be taken.
+    pub fn room(&self) -> Result<u64, JournalError> {
+        self.queue.room().map_err(refused)
+    }
+
     fn append_order(
         &self,
         order: &OrderRecord<'_>,
@@ -319,6 +324,16 @@ fn sale_record<'a>(record: &SaleRecord<'a>, told: SaleRecorded) -> LedgerRecord<
     let SaleRecorded { version, born_ms, generation } = told;
     let (sale, spec) = (Cow::Borrowed(sale), Cow::Borrowed(spec));
     LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms, generation }
+}
+
+/// Bytes in the log that the record of an order takes at most.
+pub fn order_bytes_max(order: &OrderRecord<'_>) -> u64 {
+    /// Headers, a frame's among them, names, numbers, hashes and ids.
+    const FIXED: usize = 768;
+    /// Of one byte in a JSON string.
+    const ESCAPED_MAX: usize = 6;
+    let names = ESCAPED_MAX * (order.item.len() + order.buyer.len()) + 2 * order.sale.len();
+    (FIXED + names + order.attributes.len()) as u64
 }
 
 /// A refusal of the log in the ledger's words.

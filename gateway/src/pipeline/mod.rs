@@ -28,7 +28,8 @@ pub use durable::{CoreDurable, DurableSignal, Unknown};
 pub use fold::{FoldFailure, Folded, fold_ledger};
 pub(crate) use journal::{DecodeError, decode};
 pub use journal::{
-    Journal, MemberWord, Membership, SharedRecord, claim_of, decode_shared, refused, to_wire, topics,
+    Journal, MemberWord, Membership, SharedRecord, claim_of, decode_shared, order_bytes_max, refused,
+    to_wire, topics,
 };
 pub use proposals::run_proposals;
 pub use recover::{RecoverError, Recovered, rebuild, recover_ledger};

@@ -325,10 +325,11 @@ impl CommitLog {
         }
     }
 
-    /// Whether an append of [`Space::New`] of common size would be accepted now, and if not, why.
-    pub fn takes_new(&self) -> Result<(), AppendError> {
+    /// Bytes of records that appends of [`Space::New`] would be accepted with now, if nobody else appends; not less than
+    /// one batch of common size. Or why none would be.
+    pub fn room(&self) -> Result<u64, AppendError> {
         let reserve = self.shared.reserve.load(Ordering::Relaxed);
-        self.shared.pending.lock().takes_new(COMMON_BATCH_BYTES, reserve)
+        self.shared.pending.lock().room(COMMON_BATCH_BYTES, reserve)
     }
 
     /// Durable records from `from` (a record's position, or the end of one, or [`CommitLog::start`]) on, each

@@ -131,16 +131,17 @@ impl Pending {
         Ok(self.fill(records, need, positions, rolled_to))
     }
 
-    /// Whether new work of `need` bytes would be accepted now.
-    pub(super) fn takes_new(&self, need: u64, reserve: u64) -> Result<(), AppendError> {
+    /// Bytes of new work that would be accepted now; not less than `need`.
+    pub(super) fn room(&self, need: u64, reserve: u64) -> Result<u64, AppendError> {
         if self.stopped.is_some() {
             return Err(AppendError::Poisoned);
         }
-        if self.bytes + need > self.bytes_max {
+        let memory = self.bytes_max.saturating_sub(self.bytes);
+        if memory < need {
             return Err(AppendError::Busy);
         }
-        let left = self.active.end() - self.end + capacity(&self.prepared);
-        if left < reserve + need { Err(self.no_room()) } else { Ok(()) }
+        let disk = (self.active.end() - self.end + capacity(&self.prepared)).saturating_sub(reserve);
+        if disk < need { Err(self.no_room()) } else { Ok(memory.min(disk)) }
     }
 
     fn fill(

@@ -218,10 +218,15 @@ impl Queue {
     }
     /// Whether new work would be accepted now, and if not, why: for a readiness probe.
     pub fn takes_new(&self) -> Result<(), AppendError> {
+        self.room().map(drop)
+    }
+    /// Bytes of records that appends of [`Space::New`] would be accepted with now, if nobody else appends: for an owner
+    /// that must know before it decides on several. Or why none would be.
+    pub fn room(&self) -> Result<u64, AppendError> {
         if self.broker.index_full.load(Ordering::Relaxed) {
             return Err(AppendError::NoSpace);
         }
-        self.broker.log.takes_new()
+        self.broker.log.room()
     }
     /// All durable messages from `from` on (a record's position, or the end of one, or [`Queue::start`]), in log
     /// order, delayed ones at the place where they were appended. After an `Err` it ends: what came before is then

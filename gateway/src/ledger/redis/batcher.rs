@@ -2,8 +2,10 @@
 //! request goes out at once; no timer.
 
 use super::core::CoreLedger;
+use super::room::Room;
 use super::shared::{Flight, SaleShared, Standing};
 use crate::ledger::LedgerError;
+use crate::pipeline::order_bytes_max;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -170,21 +172,40 @@ impl Batcher {
         }
     }
 
-    /// The orders of the next call, those left out whose buyer has gone. All are refused when the log would not take
-    /// them: before they take stock.
+    /// The orders of the next call, those left out whose buyer has gone: as many as the log has room for, were they all
+    /// to win. When it has room for none, all that wait are refused: before they take stock.
     fn take_orders(&self, core: &CoreLedger) -> Orders {
         let mut waiting = self.orders.borrow_mut();
-        let mut orders = Orders::default();
-        let log = if waiting.is_empty() { Ok(()) } else { core.app.queue.takes_new() };
-        while orders.calls.len() < core.shared.options.batch_max {
-            let Some(WaitingOrder { call, version, reply }) = waiting.pop_front() else { break };
-            if reply.is_closed() {
-                continue;
+        let (mut taken, mut sizes, mut wanted) = (Vec::new(), Vec::new(), 0);
+        while taken.len() < core.shared.options.batch_max
+            && let Some(order) = waiting.pop_front()
+        {
+            if !order.reply.is_closed() {
+                let bytes =
+                    order_bytes_max(&order.call.packed.order(order.call.ticket, &self.sale.keys.sale));
+                wanted += bytes;
+                sizes.push(bytes);
+                taken.push(order);
             }
-            if let Err(refused) = &log {
-                let _ = reply.send(Err(crate::pipeline::refused(*refused).into()));
-                continue;
+        }
+        if taken.is_empty() {
+            return Orders::default();
+        }
+        let room = Room::take(&core.shared, wanted);
+        let fits = room.as_ref().map_or(0, |room| how_many_fit(&sizes, room.bytes()));
+        if fits == 0 {
+            let refused = room.err().unwrap_or(JournalError::Busy);
+            for WaitingOrder { reply, .. } in taken.into_iter().chain(waiting.drain(..)) {
+                let _ = reply.send(Err(refused.into()));
             }
+            return Orders::default();
+        }
+        // What does not fit any more goes with the next call, when this one's wins are in the log.
+        for order in taken.split_off(fits).into_iter().rev() {
+            waiting.push_front(order);
+        }
+        let mut orders = Orders { _room: room.ok(), ..Orders::default() };
+        for WaitingOrder { call, version, reply } in taken {
             orders.calls.push(call);
             orders.versions.push(version);
             orders.replies.push(reply);
@@ -430,6 +451,18 @@ struct Orders {
     calls: Vec<ReserveCall>,
     versions: Vec<u64>,
     replies: Vec<oneshot::Sender<Result<Outcome, LedgerError>>>,
+    /// For their wins, until they are in the log.
+    _room: Option<Room>,
+}
+
+/// How many from the first on.
+fn how_many_fit(sizes: &[u64], room: u64) -> usize {
+    let mut used = 0;
+    let fits = |&&bytes: &&u64| {
+        used += bytes;
+        used <= room
+    };
+    sizes.iter().take_while(fits).count()
 }
 
 impl Orders {

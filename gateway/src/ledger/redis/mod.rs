@@ -4,6 +4,7 @@
 //! shared.rs     what all threads know: sales and how they stand, who may sell, where tickets are
 //! core.rs       one thread's way to Redis: questions and answers
 //! batcher.rs    what comes while a call is under way goes out together in the next one
+//! room.rs       room in the log for the wins of calls under way
 //! owed.rs       records appended for a note: cleared once they are durable
 //! roll.rs       whose logs make up the ledger
 //! start.rs      what this gateway's own log tells at start; the gateway's id
@@ -25,6 +26,7 @@ mod owed;
 mod passes;
 mod recover;
 mod roll;
+mod room;
 mod shared;
 mod start;
 mod sweep;

@@ -2,6 +2,7 @@
 
 use super::passes::Passes;
 use super::roll::Roll;
+use super::room::Promised;
 use super::trouble::Trouble;
 use crate::admission::SaleGate;
 use crate::pipeline::Journal;
@@ -50,6 +51,8 @@ pub struct Shared {
     replaced_by: OnceLock<&'static str>,
     /// Newest record appended for the shared ledger.
     last: AtomicU64,
+    /// Room in the log that is set aside for calls under way.
+    pub(super) promised: Promised,
     /// Recoveries that wait for this gateway's log to be read.
     pub(super) passes: Passes,
     /// Something is to be looked at.
@@ -126,6 +129,7 @@ impl Shared {
             replaced: Arc::default(),
             replaced_by: OnceLock::new(),
             last: AtomicU64::new(0),
+            promised: Promised::default(),
             passes: Passes::default(),
             look: Notify::new(),
             looked: Notify::new(),

@@ -126,9 +126,17 @@ impl RedisServer {
         self.try_command(parts).unwrap_or_else(|e| panic!("{parts:?}: {e}"))
     }
 
+    /// As `command`, of one that answers a number.
+    pub fn count(&self, parts: &[&str]) -> i64 {
+        match self.command(parts) {
+            Value::Int(count) => count,
+            other => panic!("{parts:?}: {other:?} is no number"),
+        }
+    }
+
     /// Whether there is such a key.
     pub fn exists(&self, key: &str) -> bool {
-        self.command(&["EXISTS", key]) == Value::Int(1)
+        self.count(&["EXISTS", key]) == 1
     }
 
     /// As `command`, with the error.
