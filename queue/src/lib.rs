@@ -1,4 +1,35 @@
-//! An embedded, durable CommitLog queue.
+//! An embedded, durable CommitLog queue: topics, groups with leases, delays, deadlines, transactions, in one folder and
+//! without a server. [`Queue`] is the way in.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use std::task::{Context, Poll, Waker};
+//! use tidegate_queue::storage::DiskStorage;
+//! use tidegate_queue::{NewMessage, Queue, QueueOptions, ReceiveRequest, Space, SystemClock};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let storage = Arc::new(DiskStorage::new(folder)?);
+//! let queue = Queue::open(QueueOptions::new(folder), storage, Arc::new(SystemClock::new()))?;
+//!
+//! let message = NewMessage { topic: "orders", body: b"order 1", ..NewMessage::default() };
+//! let appended = queue.append(&[message], Space::New)?;
+//! queue.wait_durable(appended.end)?; // from here on no crash can take it
+//!
+//! # queue.wait_dispatched(appended.end);
+//! # let mut cx = Context::from_waker(Waker::noop());
+//! let request = ReceiveRequest { topic: "orders", group: "billing", max: 32, lease_ms: 30_000, tags: &[] };
+//! let Poll::Ready(found) = queue.poll_receive(&mut cx, &mut None, &request) else { panic!("nothing yet") };
+//! for delivery in found? {
+//!     assert_eq!(delivery.message.body, "order 1");
+//!     queue.ack("orders", "billing", &[delivery.receipt]);
+//! }
+//! queue.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `FORMAT.md` says what stands on disk and what each flush mode promises; `examples/` shows two groups, a delayed
+//! message, a crash and what is there afterwards. Its files:
 //!
 //! ```text
 //! storage/   the seam under every file write: the real disk, and a faulting one for tests
@@ -15,6 +46,11 @@
 //! Data flows one way: `append` → log (durable) → dispatcher (reads the durable log) → index, timers →
 //! `receive`. No async runtime inside; what must wait takes a [`std::task::Context`].
 #![deny(unsafe_code)]
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod catalog;
 mod clock;
