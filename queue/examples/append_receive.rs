@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use tidegate_queue::storage::DiskStorage;
 use tidegate_queue::{Clock, ManualClock, NewMessage, Queue, QueueOptions, ReceiveRequest, Space};
 
+/// The whole example; public for the test that runs it.
 pub fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     // Moved by hand, so that nobody has to wait here. A service takes `SystemClock`, and leaves the timer thread on.
