@@ -32,7 +32,8 @@ pub struct NewMessage<'a> {
     pub keys: &'a [&'a str],
     /// Free properties; names that begin with `tidegate.` are refused.
     pub properties: &'a [(&'a str, &'a str)],
-    /// Held until this instant (Unix ms), then it appears in its topic.
+    /// Held until this instant (Unix ms), then it appears in its topic. At most 40 days ahead; for RocketMQ's levels
+    /// see [`Queue::deliver_at_level`](crate::Queue::deliver_at_level).
     pub deliver_at_ms: Option<u64>,
     /// Not delivered at or after this instant (Unix ms); its drop is reported.
     pub deadline_ms: Option<u64>,

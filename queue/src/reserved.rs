@@ -10,6 +10,9 @@ pub(crate) const PRODUCER_GROUP: &str = "tidegate.producer-group";
 /// by the copies that deliver or commit.
 pub(crate) const ORDERING_KEY: &str = "tidegate.ordering-key";
 
+/// First property of a delayed record that was carried forward: it stands for the one that its origin names.
+pub(crate) const CARRIED: &str = "tidegate.carried";
+
 /// What a copy that delivers or commits keeps.
 pub(crate) fn is_copied(name: &str) -> bool {
     !is_reserved(name) || name == ORDERING_KEY

@@ -261,3 +261,221 @@ fn space_for_pending_delayed_messages_is_kept_free() {
     queue.tick();
     assert_eq!(queue.delayed(), 0, "every one of them has found its space");
 }
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+#[test]
+fn forty_days_are_accepted_and_a_millisecond_more_is_refused_by_name() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[delayed(b"far", NOW_MS + 40 * DAY_MS)]);
+    let further = delayed(b"further", NOW_MS + 40 * DAY_MS + 1);
+    let refused = queue.append(&[message(b"with it"), further], Space::Owed).unwrap_err();
+    assert!(refused.to_string().contains("40 days"), "{refused}");
+    assert!(matches!(queue.begin("shop", &further), Err(TransactionError::Append(AppendError::Invalid(_)))));
+    folder.clock.advance(40 * DAY_MS - 1);
+    tick(&queue);
+    assert!(receive(&queue, GROUP, 10, 1_000).is_empty());
+    folder.clock.advance(1);
+    tick(&queue);
+    assert_eq!(bodies(&receive(&queue, GROUP, 10, 1_000)), ["far"]);
+}
+
+#[test]
+fn the_eighteen_levels_are_rocketmqs_or_ones_own() {
+    let folder = Folder::new();
+    let policies =
+        Policies { delay_levels_ms: Policies::DELAY_LEVELS_MS.map(|ms| ms / 10), ..Policies::default() };
+    for (policies, first_ms, last_ms) in
+        [(Policies::default(), 1_000, 2 * 60 * 60 * 1_000), (policies, 100, 720_000)]
+    {
+        let queue = folder.open_by(policies);
+        assert_eq!(queue.deliver_at_level(1), Ok(folder.clock.now_ms() + first_ms));
+        assert_eq!(queue.deliver_at_level(18), Ok(folder.clock.now_ms() + last_ms));
+        for none in [0, 19, u32::MAX] {
+            assert!(matches!(queue.deliver_at_level(none), Err(AppendError::Invalid(_))));
+        }
+        append(&queue, &[delayed(b"level 1", queue.deliver_at_level(1).unwrap())]);
+        folder.clock.advance(first_ms - 1);
+        tick(&queue);
+        assert_eq!(queue.delayed(), 1);
+        folder.clock.advance(1);
+        tick(&queue);
+        assert_eq!(queue.delayed(), 0);
+    }
+}
+
+#[test]
+fn beyond_the_bound_new_delayed_messages_are_refused_and_owed_ones_are_not() {
+    let folder = Folder::new();
+    let bounded = || folder.open_by(Policies { delayed_max: 3, ..Policies::default() });
+    let queue = bounded();
+    let due_ms = NOW_MS + 1_000;
+    // Not even before the dispatcher has seen those before it.
+    accept(&queue, &[delayed(b"1", due_ms), delayed(b"2", due_ms), message(b"now")]);
+    let two = [delayed(b"3", due_ms), delayed(b"4", due_ms)];
+    assert_eq!(queue.append(&two, Space::New), Err(AppendError::TooManyDelayed));
+    accept(&queue, &two[..1]);
+    assert_eq!(queue.append(&two[1..], Space::New), Err(AppendError::TooManyDelayed));
+    assert!(matches!(
+        queue.begin("shop", &two[1]),
+        Err(TransactionError::Append(AppendError::TooManyDelayed))
+    ));
+    queue.append(&two, Space::Owed).expect("owed work is never refused for it");
+    append(&queue, &[message(b"not delayed"), delayed(b"past", NOW_MS)]);
+    drop(queue);
+    let queue = bounded();
+    assert_eq!(queue.delayed(), 5, "nor what the log holds");
+    assert_eq!(queue.append(&two[..1], Space::New), Err(AppendError::TooManyDelayed));
+    folder.clock.advance(1_000);
+    tick(&queue);
+    append(&queue, &[delayed(b"5", due_ms + 1_000)]);
+    assert_eq!(queue.delayed(), 1);
+}
+
+/// One day of retention, and so carried after half a day.
+fn one_day() -> Policies {
+    Policies { retention_ms: DAY_MS, ..Policies::default() }
+}
+
+#[test]
+fn a_timer_of_forty_days_is_carried_forward_and_appears_once_under_its_id() {
+    let folder = Folder::new();
+    let mut queue = folder.open_by(one_day());
+    let due_ms = NOW_MS + 40 * DAY_MS;
+    let original = NewMessage {
+        queue: QueueChoice::Ordered("buyer"),
+        tag: "pay",
+        keys: &["ticket"],
+        properties: &[("p", "1")],
+        ..delayed(b"long", due_ms)
+    };
+    let id = append(&queue, &[original, delayed(b"short", NOW_MS + 20 * 60 * 60 * 1000)]).first;
+    let seen: Vec<String> = vec!["long".into(), "short".into()];
+    let mut carried = 0;
+    for half_day in 0..80 {
+        let end = queue.end();
+        folder.clock.advance(DAY_MS / 2 - 1);
+        tick(&queue);
+        assert!(queue.end() == end || half_day == 1, "not before its time");
+        folder.clock.advance(1);
+        tick(&queue);
+        tick(&queue);
+        carried += u64::from(queue.end() > end);
+        if half_day % 9 == 0 {
+            drop(queue);
+            queue = folder.open_by(one_day());
+        }
+        if half_day < 79 {
+            assert_eq!(
+                queue.delayed() as u64,
+                1 + u64::from(half_day == 0),
+                "one message, however often carried"
+            );
+            let found = queue.find(id).expect("it is found by the id that its producer was told");
+            assert_eq!((found.position, &found.body[..]), (id, &b"long"[..]));
+        }
+    }
+    // Those are the short one, and the long one at its end.
+    assert!((70..=82).contains(&carried), "{carried}");
+    let delivered = receive(&queue, GROUP, 10, 1_000);
+    let long: Vec<_> = delivered.iter().filter(|delivery| &delivery.message.body[..] == b"long").collect();
+    assert_eq!((delivered.len(), long.len()), (2, 1));
+    let message = &long[0].message;
+    assert_eq!((&message.tag[..], &message.keys[..]), ("pay", &["ticket".to_owned()][..]));
+    assert_eq!(message.properties, [("p".to_owned(), "1".to_owned())]);
+    assert_eq!(message.times.deliver_at_ms, Some(due_ms));
+    let told: Vec<_> = queue
+        .scan(queue.start())
+        .map(|message| message.unwrap())
+        .filter(|message| message.position < delivered.iter().map(|d| d.message.position).min().unwrap())
+        .map(|message| String::from_utf8_lossy(&message.body).into_owned())
+        .collect();
+    assert_eq!(told, seen, "a scan tells of it where it stood first");
+}
+
+#[test]
+fn what_is_due_before_the_log_is_deleted_is_not_carried() {
+    let folder = Folder::new();
+    let queue = folder.open_by(one_day());
+    append(&queue, &[delayed(b"a", NOW_MS + DAY_MS), delayed(b"b", NOW_MS + DAY_MS + 1)]);
+    folder.clock.advance(DAY_MS / 2);
+    let end = queue.end();
+    tick(&queue);
+    let of_one = queue.end().0 - end.0;
+    assert!((100..400).contains(&of_one), "one of them: {of_one} bytes");
+    tick(&queue);
+    folder.clock.advance(1_000);
+    tick(&queue);
+    assert_eq!(queue.end().0 - end.0, of_one, "and each once");
+}
+
+#[test]
+fn many_are_carried_in_steps() {
+    let folder = Folder::new();
+    let queue = folder.open_by(one_day());
+    let bodies: Vec<[u8; 4]> = (0..900u32).map(u32::to_be_bytes).collect();
+    for chunk in bodies.chunks(100) {
+        append(&queue, &chunk.iter().map(|body| delayed(body, NOW_MS + 3 * DAY_MS)).collect::<Vec<_>>());
+    }
+    folder.clock.advance(DAY_MS / 2);
+    let mut steps = 0;
+    for _ in 0..30 {
+        // Accepted only when the log has a segment ready: so each step can do something.
+        let end = append(&queue, &[message(b"other")]).end;
+        tick(&queue);
+        assert!(queue.end().0 - end.0 < 64 * 1024, "a step leaves the log to others");
+        steps += u64::from(queue.end() > end);
+        folder.clock.advance(100);
+    }
+    folder.clock.advance(60_000);
+    let end = append(&queue, &[message(b"other")]).end;
+    tick(&queue);
+    assert_eq!((queue.end(), queue.delayed()), (end, 900), "each once");
+    assert!(steps >= 4);
+    folder.clock.advance(3 * DAY_MS);
+    for _ in 0..10 {
+        append(&queue, &[message(b"other")]);
+        folder.clock.advance(100);
+        tick(&queue);
+    }
+    assert_eq!((queue.delayed(), receive(&queue, GROUP, 1_000, 1_000).len()), (0, 941));
+}
+
+#[test]
+fn a_crash_anywhere_while_carrying_leaves_one_message() {
+    use tidegate_queue::storage::{FaultyCall, PowerLoss};
+    for nth in 1..12u64 {
+        let folder = Folder::new();
+        let storage = folder.faulty();
+        let open = || {
+            let clock = Arc::clone(&folder.clock) as Arc<dyn Clock>;
+            Queue::open_with(folder.options(), one_day(), storage.as_storage(), clock).unwrap()
+        };
+        let mut queue = open();
+        for body in [b"a", b"b", b"c"] {
+            append(&queue, &[delayed(body, NOW_MS + 2 * DAY_MS)]);
+        }
+        let call = if nth % 2 == 0 { FaultyCall::Write } else { FaultyCall::Sync };
+        storage.kill_at(call, "commitlog", nth.div_ceil(2));
+        for _ in 0..4 {
+            folder.clock.advance(DAY_MS / 2);
+            queue.tick();
+            // Whether it becomes durable or not.
+            let end = queue.end();
+            if queue.wait_durable(end).is_ok() {
+                queue.wait_dispatched(end);
+                continue;
+            }
+            drop(queue);
+            storage.power_loss(nth, PowerLoss::Blocks(512));
+            queue = open();
+            tick(&queue);
+        }
+        tick(&queue);
+        let mut all = bodies(&receive(&queue, GROUP, 10, 1_000));
+        all.sort();
+        assert_eq!(all, ["a", "b", "c"], "crash {nth}");
+        assert_eq!(queue.delayed(), 0);
+    }
+}

@@ -340,7 +340,8 @@ pub fn order_bytes_max(order: &OrderRecord<'_>) -> u64 {
 pub fn refused(error: AppendError) -> JournalError {
     match error {
         AppendError::NoSpace => JournalError::NoSpace,
-        AppendError::Busy => JournalError::Busy,
+        // Owed messages are not counted against the bound on delayed ones.
+        AppendError::Busy | AppendError::TooManyDelayed => JournalError::Busy,
         AppendError::Poisoned => JournalError::Poisoned,
         AppendError::Invalid(why) => {
             // Names and sizes are checked where they enter; a refusal here is definite all the same.

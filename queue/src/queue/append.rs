@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use super::topic::{QUEUES_MAX, Topic};
-use super::{AppendError, Appended, Place, Space};
+use super::{AppendError, Appended, Place, Policies, Space};
 use crate::index::ConsumeQueue;
 use crate::log::{Positions, Record, RecordKind, RecordParts};
 use crate::sync::atomic::Ordering;
@@ -79,17 +79,22 @@ impl Appender {
     }
 }
 
-/// Which record is copied into its queue.
+/// Which record is copied, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copied {
-    /// A delayed message that is due.
-    Due,
-    /// A half message that is committed.
+    /// A delayed message that is due, by its id: into its queue.
+    Due(Position),
+    /// A half message that is committed: into its queue, or to wait for its time.
     Half,
+    /// A delayed message, by its id: to the end of the log, where it goes on waiting.
+    Carried(Position),
 }
 
 /// What a message must not bring.
-pub(super) fn check(message: &NewMessage<'_>) -> Result<(), AppendError> {
+pub(super) fn check(message: &NewMessage<'_>, now_ms: u64) -> Result<(), AppendError> {
+    if message.deliver_at_ms.is_some_and(|at_ms| at_ms > now_ms + Policies::DELAY_MAX_MS) {
+        return Err(AppendError::Invalid("`deliver_at_ms` lies more than 40 days ahead"));
+    }
     if message.properties.iter().any(|(name, _)| reserved::is_reserved(name)) {
         return Err(AppendError::Invalid("property names that begin with `tidegate.` are the queue's own"));
     }
@@ -116,7 +121,13 @@ impl Broker {
         if space == Space::New && self.index_full.load(Ordering::Relaxed) {
             return Err(AppendError::NoSpace);
         }
-        batch.iter().try_for_each(check)?;
+        let born_at_ms = self.clock.now_ms();
+        batch.iter().try_for_each(|message| check(message, born_at_ms))?;
+        let waits = |message: &NewMessage<'_>| message.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms);
+        let delayed = batch.iter().filter(|message| waits(message)).count();
+        if delayed > 0 && space == Space::New {
+            self.check_delayed(delayed)?;
+        }
         // Of the few messages that the queue adds properties to.
         let mut marked: SmallVec<[SmallVec<[(&str, &str); 4]>; 1]> = SmallVec::new();
         for (index, message) in batch.iter().enumerate() {
@@ -127,7 +138,6 @@ impl Broker {
                 marked.push(own.iter().chain(message.properties).copied().collect());
             }
         }
-        let born_at_ms = self.clock.now_ms();
         let mut records: SmallVec<[RecordParts<'_>; 4]> = SmallVec::new();
         let mut taken: SmallVec<[(u32, u32); 4]> = SmallVec::new();
         let accepted = batch
@@ -135,8 +145,7 @@ impl Broker {
             .try_for_each(|message| {
                 let topic = self.topic_or_create(message.topic)?;
                 let queue = appender.choose(&topic, message.queue)?;
-                let delayed = message.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms);
-                let (kind, queue_offset) = if delayed {
+                let (kind, queue_offset) = if waits(message) {
                     (RecordKind::Delayed, 0)
                 } else {
                     taken.push((topic.id, queue));
@@ -161,7 +170,7 @@ impl Broker {
                 });
                 Ok(())
             })
-            .and_then(|()| appender.append(&self.log, space, &records));
+            .and_then(|()| self.append_counted(appender, space, &records, delayed));
         match accepted {
             Ok((first, end)) => {
                 if let Some(places) = places {
@@ -184,12 +193,31 @@ impl Broker {
         }
     }
 
-    /// Puts a delayed message into its queue: it is due.
-    pub(super) fn append_due(&self, delayed: &Record) -> Result<(), AppendError> {
-        self.append_copy(&mut self.appender.lock(), delayed, Copied::Due).map(drop)
+    /// Is there room for so many more delayed messages?
+    pub(super) fn check_delayed(&self, more: usize) -> Result<(), AppendError> {
+        let held = {
+            let delays = self.delays.lock();
+            delays.held() + self.delays_coming.load(Ordering::Relaxed)
+        };
+        if held + more > self.policies.delayed_max { Err(AppendError::TooManyDelayed) } else { Ok(()) }
     }
 
-    /// Puts the message of a delayed or half record into its queue.
+    /// Appends records with so many new delayed ones among them.
+    fn append_counted(
+        &self,
+        appender: &mut Appender,
+        space: Space,
+        records: &[RecordParts<'_>],
+        delayed: usize,
+    ) -> Result<(Position, Position), AppendError> {
+        // Before they are accepted: the dispatcher counts them off when it has seen them.
+        self.delays_coming.fetch_add(delayed, Ordering::Relaxed);
+        appender.append(&self.log, space, records).inspect_err(|_| {
+            self.delays_coming.fetch_sub(delayed, Ordering::Relaxed);
+        })
+    }
+
+    /// Appends the message of a delayed or half record again: see [`Copied`].
     pub(super) fn append_copy(
         &self,
         appender: &mut Appender,
@@ -198,12 +226,22 @@ impl Broker {
     ) -> Result<Appended, AppendError> {
         let view = original.view();
         let keys: SmallVec<[&str; 4]> = view.keys().collect();
-        let properties: SmallVec<[(&str, &str); 4]> =
-            view.properties().filter(|(name, _)| reserved::is_copied(name)).collect();
+        let mut properties: SmallVec<[(&str, &str); 4]> = SmallVec::new();
+        if let Copied::Carried(_) = copied {
+            properties.push((reserved::CARRIED, ""));
+        }
+        properties.extend(view.properties().filter(|(name, _)| reserved::is_copied(name)));
         let topic = self.topic_or_create(view.topic)?;
         let queue = appender.choose(&topic, QueueChoice::Explicit(view.queue))?;
         let born_at_ms = self.clock.now_ms();
-        let waits = copied == Copied::Half && view.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms);
+        let (waits, origin, space) = match copied {
+            Copied::Due(id) => (false, id, Space::Owed),
+            Copied::Half => {
+                (view.deliver_at_ms.is_some_and(|at_ms| at_ms > born_at_ms), view.position, Space::Owed)
+            }
+            // It saves space later. What is owed now must not lack it.
+            Copied::Carried(id) => (true, id, Space::New),
+        };
         let (kind, queue_offset) = if waits {
             (RecordKind::Delayed, 0)
         } else {
@@ -220,10 +258,11 @@ impl Broker {
             born_at_ms,
             deliver_at_ms: view.deliver_at_ms,
             deadline_ms: view.deadline_ms,
-            origin: Some(view.position),
+            origin: Some(origin),
             body: view.body,
         };
-        match appender.append(&self.log, Space::Owed, &[record]) {
+        let new_delayed = usize::from(waits && copied == Copied::Half);
+        match self.append_counted(appender, space, &[record], new_delayed) {
             Ok((first, end)) => {
                 let (queue, offset) = if waits { (0, 0) } else { (queue, queue_offset) };
                 Ok(Appended { first, end, queue, offset })

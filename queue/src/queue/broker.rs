@@ -36,6 +36,11 @@ pub(super) struct Broker {
     pub(super) topics: Topics,
     pub(super) appender: Mutex<Appender>,
     pub(super) delays: Mutex<Delays>,
+    /// Delayed messages that were accepted and that `delays` does not know yet. Changed with the appender's lock, or
+    /// with that of `delays`.
+    pub(super) delays_coming: AtomicUsize,
+    /// When the oldest pending delayed message is old enough to be carried; clock's Unix ms, or earlier.
+    pub(super) carry_at_ms: AtomicU64,
     /// What the owner wants kept free; what delayed messages need comes on top.
     pub(super) owner_reserve: AtomicU64,
     /// The index has no space ahead: only owed work is accepted. It heals.
@@ -135,6 +140,8 @@ impl Broker {
             topics: Topics::new(Arc::clone(&storage), options.segment_bytes / 64),
             appender: Mutex::default(),
             delays: Mutex::default(),
+            delays_coming: AtomicUsize::new(0),
+            carry_at_ms: AtomicU64::new(0),
             owner_reserve: AtomicU64::new(0),
             index_full: AtomicBool::new(false),
             deadlines: Mutex::default(),

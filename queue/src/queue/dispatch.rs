@@ -7,7 +7,7 @@ use crate::Position;
 use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
 use crate::log::{ReadError, RecordKind, RecordView};
 use crate::sync::atomic::Ordering;
-use crate::timer::{Delays, Expiring};
+use crate::timer::{Delays, Expiring, Pending};
 use crate::transaction;
 use hashbrown::HashMap;
 use std::io;
@@ -25,6 +25,9 @@ pub(super) struct Dispatcher {
     runs: HashMap<(u32, u32), Run, foldhash::fast::RandomState>,
     expiring: Vec<Expiring>,
     delayed: Vec<(u64, Position, u32)>,
+    /// How many of them are new, and counted as coming.
+    came: usize,
+    carried: Vec<Pending>,
     delivered: Vec<Position>,
     /// Of half messages, in log order.
     halves: Vec<transaction::Event>,
@@ -75,6 +78,8 @@ impl Dispatcher {
             runs: HashMap::default(),
             expiring: Vec::new(),
             delayed: Vec::new(),
+            came: 0,
+            carried: Vec::new(),
             delivered: Vec::new(),
             halves: Vec::new(),
             last_topic: None,
@@ -91,6 +96,7 @@ impl Dispatcher {
         self.runs.clear();
         self.expiring.clear();
         self.delayed.clear();
+        self.carried.clear();
         self.delivered.clear();
         self.halves.clear();
     }
@@ -105,16 +111,23 @@ impl Dispatcher {
         }
         match record.kind {
             RecordKind::Message => self.see_message(broker, record),
-            RecordKind::Delayed => {
-                if let Some(at_ms) = record.deliver_at_ms
-                    && self.topic(broker, record).is_some()
-                {
-                    self.delayed.push((at_ms, record.position, record.encoded_len() as u32));
-                }
-            }
+            RecordKind::Delayed => self.see_delayed(broker, record),
             // Its queue must be there when it is committed.
             RecordKind::Half => drop(self.topic(broker, record)),
             RecordKind::Control => {}
+        }
+    }
+
+    fn see_delayed(&mut self, broker: &Broker, record: &RecordView<'_>) {
+        let carried = super::carry::origin(record);
+        self.came += usize::from(carried.is_none());
+        let Some(at_ms) = record.deliver_at_ms.filter(|_| self.topic(broker, record).is_some()) else {
+            return;
+        };
+        let (position, bytes) = (record.position, record.encoded_len() as u32);
+        match carried {
+            Some(id) => self.carried.push(Pending { at_ms, id, position, bytes }),
+            None => self.delayed.push((at_ms, position, bytes)),
         }
     }
 
@@ -241,11 +254,19 @@ impl Broker {
             let next = self.halves.lock().next_due_ms();
             self.plan(next.unwrap_or(u64::MAX));
         }
-        if !dispatcher.delayed.is_empty() || !dispatcher.delivered.is_empty() {
+        let came = std::mem::take(&mut dispatcher.came);
+        let moved = !dispatcher.carried.is_empty() || !dispatcher.delivered.is_empty();
+        if came > 0 || moved {
             let mut delays = self.delays.lock();
-            // In this order: within a step a message can be delivered only after it was delayed.
+            // In this order: within a step a message can be carried only after it was delayed, and delivered only
+            // after both.
             let delayed = dispatcher.delayed.drain(..);
             delayed.for_each(|(at_ms, position, bytes)| delays.add(at_ms, position, bytes));
+            dispatcher.carried.drain(..).for_each(|carried| delays.carried(carried));
+            // A recovery finds what was not counted.
+            if !dispatcher.compare {
+                self.delays_coming.fetch_sub(came, Ordering::Relaxed);
+            }
             dispatcher.delivered.drain(..).for_each(|origin| delays.delivered(origin));
             self.size_reserve(&delays);
             let next = delays.next_due_ms();

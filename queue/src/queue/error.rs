@@ -12,7 +12,12 @@ pub enum AppendError {
     /// A write or sync failed before.
     #[error("a write to the log failed before; restart the process to recover")]
     Poisoned,
-    /// Batch, topic name, key or body too large or malformed.
+    /// As many delayed messages are pending as [`Policies`](super::Policies) allow.
+    #[error(
+        "as many delayed messages are pending as `delayed_max` allows; retry when some were delivered, or raise it"
+    )]
+    TooManyDelayed,
+    /// Batch, topic name, key or body too large or malformed; delivery too far ahead.
     #[error("message refused: {0}")]
     Invalid(&'static str),
 }

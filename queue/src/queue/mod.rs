@@ -14,6 +14,7 @@
 //! lease      ack, discard, nack, put back, extend
 //! report     reports to the owner, dead letters
 //! tick       one step of the timers
+//! carry      delayed messages, on to the log's end
 //! admin      groups: create, change, reset
 //! persist    catalog and acknowledgement checkpoint
 //! snapshot   what a start need not read the log for
@@ -26,6 +27,7 @@ mod answer;
 mod append;
 mod broadcast;
 mod broker;
+mod carry;
 mod dispatch;
 mod error;
 mod lease;
@@ -235,6 +237,8 @@ impl Queue {
     pub fn scan(&self, from: Position) -> impl Iterator<Item = Result<Message, ReadError>> + '_ {
         self.broker.log.scan(from).filter_map(move |record| match record {
             Ok(record) => match record.view().kind {
+                // It was told of where it stood first.
+                RecordKind::Delayed if carry::origin(&record.view()).is_some() => None,
                 RecordKind::Message | RecordKind::Delayed => Some(Ok(Message::from_record(&record))),
                 RecordKind::Control | RecordKind::Half => None,
             },
@@ -371,9 +375,7 @@ impl Queue {
     }
     /// By message id.
     pub fn find(&self, id: Position) -> Option<Message> {
-        let record = self.broker.log.read(id).ok()?;
-        matches!(record.view().kind, RecordKind::Message | RecordKind::Delayed)
-            .then(|| Message::from_record(&record))
+        self.broker.find(id)
     }
     /// Figures of all topics.
     pub fn stats(&self) -> Vec<TopicStats> {
@@ -417,6 +419,14 @@ impl Queue {
     /// The figures of one group that are cheap enough for the request path; `None` when there is no such group.
     pub fn group_counts(&self, topic: &str, group: &str) -> Option<GroupCounts> {
         self.broker.group_counts(topic, group)
+    }
+    /// The instant at which a message of this delay level is due when it is appended now, for
+    /// [`NewMessage::deliver_at_ms`]. Levels begin at 1; see [`Policies::delay_levels_ms`].
+    pub fn deliver_at_level(&self, level: u32) -> Result<u64, AppendError> {
+        let delay_ms =
+            (level as usize).checked_sub(1).and_then(|at| self.broker.policies.delay_levels_ms.get(at));
+        let delay_ms = delay_ms.ok_or(AppendError::Invalid("no such delay level: they are 1 to 18"))?;
+        Ok(self.broker.clock.now_ms().saturating_add(*delay_ms))
     }
     /// Delayed messages that are not due yet.
     pub fn delayed(&self) -> usize {

@@ -95,11 +95,30 @@ pub struct Policies {
     /// The owner derives state from the log: nothing is deleted that it has not released since the start, see
     /// [`Queue::release_below`](super::Queue::release_below).
     pub owner_holds: bool,
+    /// Delayed messages that are pending, at most. More are refused with
+    /// [`AppendError::TooManyDelayed`](super::AppendError::TooManyDelayed); owed ones ([`Space::Owed`]) are not, nor
+    /// what the log holds at a start. Each takes about 64 bytes of memory.
+    pub delayed_max: usize,
+    /// A delayed message that is older than this, and due later than this from then, is appended once more, so that it
+    /// does not hold the old part of the log. Half of `retention_ms` where that is less; at least a minute.
+    pub carry_after_ms: u64,
+    /// What [`Queue::deliver_at_level`](super::Queue::deliver_at_level) waits at each level, from level 1.
+    pub delay_levels_ms: [u64; 18],
+}
+
+impl Policies {
+    /// RocketMQ's delay levels: 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h.
+    pub const DELAY_LEVELS_MS: [u64; 18] = [
+        1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
+        540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+    ];
+    /// Furthest delivery time ahead: 40 days.
+    pub const DELAY_MAX_MS: u64 = 40 * 24 * 60 * 60 * 1000;
 }
 
 impl Default for Policies {
     /// Checks as RocketMQ: 6 s, every 30 s, 15 checks. Kept for 72 hours, groups hold the log for 7 days, snapshots
-    /// every 64 MiB; no owner holds.
+    /// every 64 MiB; no owner holds. Two million delayed messages, carried after 24 hours; RocketMQ's levels.
     fn default() -> Self {
         const HOUR_MS: u64 = 60 * 60 * 1000;
         Self {
@@ -110,6 +129,9 @@ impl Default for Policies {
             group_expiry_ms: 7 * 24 * HOUR_MS,
             snapshot_every_bytes: 64 << 20,
             owner_holds: false,
+            delayed_max: 2_000_000,
+            carry_after_ms: 24 * HOUR_MS,
+            delay_levels_ms: Self::DELAY_LEVELS_MS,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One step of the timers: delayed messages, deadlines, lease ends and retries that are due.
 
 use super::AppendError;
+use super::append::Copied;
 use super::broker::Broker;
 use crate::log::RecordKind;
 use crate::sync::atomic::Ordering;
@@ -26,11 +27,15 @@ impl Broker {
         self.drop_late(now_ms);
         let groups_due_ms = self.promote(now_ms);
         let checks_due_ms = self.check_halves(now_ms);
+        let carry_due_ms = self.carry_delayed(now_ms);
         let delays_due_ms = self.delays.lock().next_due_ms().unwrap_or(u64::MAX);
         let deadlines_due_ms = self.deadlines.lock().next_due_ms().unwrap_or(u64::MAX);
         let behind = if self.catch_ups.lock().is_empty() { u64::MAX } else { 0 };
         self.planned_ms.fetch_min(
-            groups_due_ms.min(checks_due_ms).min(delays_due_ms).min(deadlines_due_ms).min(behind),
+            [groups_due_ms, checks_due_ms, carry_due_ms, delays_due_ms, deadlines_due_ms, behind]
+                .into_iter()
+                .min()
+                .unwrap_or(u64::MAX),
             Ordering::AcqRel,
         );
     }
@@ -49,8 +54,9 @@ impl Broker {
                     continue;
                 }
             };
-            match self.append_due(&record) {
-                Ok(()) => {}
+            let appended = self.append_copy(&mut self.appender.lock(), &record, Copied::Due(id));
+            match appended {
+                Ok(_) => {}
                 // Only this one is at fault: those behind it go on.
                 Err(error @ AppendError::Invalid(_)) => {
                     tracing::error!(%position, %error, "delayed message does not go into its queue");

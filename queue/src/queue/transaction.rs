@@ -25,7 +25,10 @@ impl Broker {
         message: &NewMessage<'_>,
     ) -> Result<Appended, TransactionError> {
         super::topic::check_name(producer_group).map_err(AppendError::Invalid)?;
-        super::append::check(message)?;
+        super::append::check(message, self.clock.now_ms())?;
+        if message.deliver_at_ms.is_some() {
+            self.check_delayed(1)?;
+        }
         if self.index_full.load(Ordering::Relaxed) {
             return Err(AppendError::NoSpace.into());
         }
@@ -190,7 +193,7 @@ pub(super) fn event(record: &crate::log::RecordView<'_>, policies: &super::Polic
         (RecordKind::Control, Some(id)) if record.tag == ROLLBACK => {
             Some(Event::Decided { id, outcome: Outcome::RolledBack, appended })
         }
-        // Of a delayed message that came into its queue this says nothing: it is not known as a half.
+        // Of a delayed message that came into its queue, or was carried, this says nothing: it is not known as a half.
         (RecordKind::Message | RecordKind::Delayed, Some(id)) => {
             Some(Event::Decided { id, outcome: Outcome::Committed, appended })
         }

@@ -37,7 +37,6 @@ pub(crate) struct Delays {
     blocked_until_ms: u64,
 }
 
-#[allow(dead_code, reason = "for the snapshots and the carrying, which come next")]
 impl Delays {
     /// A delayed message of the log. One that is known already stays as it is.
     pub(crate) fn add(&mut self, at_ms: u64, position: Position, bytes: u32) {
@@ -150,7 +149,8 @@ impl Delays {
         Some(self.store[self.store.find(id)?].pending())
     }
 
-    /// The log is needed from here on: no pending message stands below. At once, however many there are.
+    /// The log is needed from here on: no pending message stands below. At once, however many there are. What moved it
+    /// is durable, in async mode perhaps not synced yet: sync the log before what lies below is deleted.
     pub(crate) fn oldest_position(&self) -> Option<Position> {
         self.store.in_log_order().next().map(|entry| entry.position)
     }
@@ -161,9 +161,9 @@ impl Delays {
         Some((entry.pending(), entry.place != Place::Taken))
     }
 
-    /// Goes on to the next one; this one comes again only where it was carried to, or after a restart.
-    pub(crate) fn looked_at(&mut self) {
-        self.store.seen();
+    /// Goes on behind this one; it comes again only where it was carried to, or after a restart.
+    pub(crate) fn looked_at(&mut self, position: Position) {
+        self.store.seen(position);
     }
 
     fn turn(&mut self, now_ms: u64) {

@@ -87,7 +87,8 @@ fn what_was_carried_stands_further_on_under_its_id() {
         delays.add(NOW_MS, Position(position), 100);
     }
     assert_eq!(delays.to_look_at(), Some((pending(NOW_MS, 1), true)));
-    delays.looked_at();
+    delays.looked_at(Position(2));
+    delays.looked_at(Position(1));
     let carried = Pending { position: Position(10), ..pending(NOW_MS, 1) };
     delays.carried(carried);
     delays.carried(carried);
@@ -257,8 +258,10 @@ proptest! {
                 Op::Look => {
                     let unseen = model.all().into_iter().find(|(position, ..)| !model.seen.contains(position));
                     prop_assert_eq!(delays.to_look_at().map(|(p, _)| p.position.0), unseen.map(|(position, ..)| position));
-                    delays.looked_at();
-                    model.seen.extend(unseen.map(|(position, ..)| position));
+                    if let Some((position, ..)) = unseen {
+                        delays.looked_at(Position(position));
+                        model.seen.insert(position);
+                    }
                 }
             }
             let all: Vec<_> = delays.iter().map(|p| (p.position.0, p.id.0, p.at_ms)).collect();

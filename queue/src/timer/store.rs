@@ -79,7 +79,6 @@ impl IndexMut<u32> for Store {
     }
 }
 
-#[allow(dead_code, reason = "for the snapshots and the carrying, which come next")]
 impl Store {
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
@@ -142,8 +141,9 @@ impl Store {
         (self.unseen != NONE).then(|| &self[self.unseen])
     }
 
-    pub(super) fn seen(&mut self) {
-        if self.unseen != NONE {
+    /// This one was looked at, if it is the next one still.
+    pub(super) fn seen(&mut self, position: Position) {
+        if self.unseen().is_some_and(|entry| entry.position == position) {
             self.unseen = self[self.unseen].newer;
         }
     }

@@ -28,6 +28,9 @@ const POLICIES: Policies = Policies {
     group_expiry_ms: u64::MAX,
     snapshot_every_bytes: u64::MAX,
     owner_holds: false,
+    delayed_max: 1_000,
+    carry_after_ms: 60_000,
+    delay_levels_ms: Policies::DELAY_LEVELS_MS,
 };
 /// Waits for another thread end with an error after this.
 const PATIENCE: Duration = Duration::from_secs(30);

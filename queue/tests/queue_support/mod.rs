@@ -46,6 +46,12 @@ impl Folder {
         Queue::open(options, storage, Arc::clone(&self.clock) as Arc<dyn Clock>).expect("the queue opens")
     }
 
+    pub(crate) fn open_by(&self, policies: Policies) -> Queue {
+        let storage = Arc::new(DiskStorage::new(self.dir.path()).expect("the folder is there"));
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        Queue::open_with(self.options(), policies, storage, clock).expect("the queue opens")
+    }
+
     /// A storage that can lose power, over this folder.
     pub(crate) fn faulty(&self) -> Arc<FaultyStorage> {
         FaultyStorage::new(self.dir.path())

@@ -87,6 +87,7 @@ impl From<AppendError> for Refusal {
             AppendError::NoSpace => Self::Journal(JournalError::NoSpace),
             AppendError::Busy => Self::Journal(JournalError::Busy),
             AppendError::Poisoned => Self::Journal(JournalError::Poisoned),
+            AppendError::TooManyDelayed => Self::QueueBusy("too many delayed messages are pending"),
             AppendError::Invalid(why) => Self::BadRequest(why.into()),
         }
     }
