@@ -35,6 +35,7 @@
 //! storage/   the seam under every file write: the real disk, and a faulting one for tests
 //! log/       CommitLog: segments → frames → records; group commit, recovery, verify
 //! index/     ConsumeQueue: per topic and queue, 20-byte entries, derived from the log
+//! keys/      look-up keys: where messages with a key stand, derived from the log
 //! group/     consumer groups: leases, ack, nack, retry, dead letters, their checkpoint
 //! producer.rs, transaction.rs  numbered batches and half messages, derived from the log
 //! timer/     delayed messages and deadlines, derived from the log
@@ -61,6 +62,7 @@ mod defects;
 pub mod fuzz;
 mod group;
 mod index;
+mod keys;
 pub mod log;
 mod message;
 mod position;
@@ -79,7 +81,7 @@ pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
     Acknowledge, AppendError, Appended, Broadcast, Check, CheckpointError, Delivery, Durability, Durable,
-    GroupCounts, GroupStats, Once, Outcome, Place, Policies, Producer, ProducerError, Queue, QueueOptions,
-    QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space,
-    TopicStats, TransactionError, WaitSlot,
+    GroupCounts, GroupStats, LOOK_UP_MAX, Once, Outcome, Place, Policies, Producer, ProducerError, Queue,
+    QueueOptions, QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report,
+    ReportKind, Space, TopicStats, TransactionError, WaitSlot,
 };

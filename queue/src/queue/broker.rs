@@ -12,6 +12,7 @@ use super::{Durable, OpenError, Policies, QueueOptions};
 use crate::catalog::{self, Catalog};
 use crate::group::checkpoint::{self, GroupProgress};
 use crate::group::{Group, GroupConfig};
+use crate::keys::{KeyIndex, Limits};
 use crate::log::{CommitLog, LogOptions};
 use crate::producer::Producers;
 use crate::storage::Storage;
@@ -34,6 +35,7 @@ pub(super) struct Broker {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log: CommitLog,
     pub(super) topics: Topics,
+    pub(super) keys: KeyIndex,
     pub(super) appender: Mutex<Appender>,
     pub(super) delays: Mutex<Delays>,
     /// Delayed messages that were accepted and that `delays` does not know yet. Changed with the appender's lock, or
@@ -84,6 +86,9 @@ pub(super) struct Bells {
     pub(super) checkpoint: Bell,
     /// Rung when a snapshot is due.
     pub(super) keeper: Bell,
+    /// Rung when the log is durable up to `keys_due`.
+    pub(super) keys: Bell,
+    pub(super) keys_due: AtomicU64,
     /// Rung when more of the log is durable.
     pub(super) synced: Bell,
     pub(super) stopping: AtomicBool,
@@ -115,6 +120,7 @@ impl Bells {
         self.timer.ring();
         self.checkpoint.ring();
         self.keeper.ring();
+        self.keys.ring();
         self.synced.ring();
     }
 }
@@ -135,7 +141,16 @@ impl Broker {
             salvage: false,
         };
         let log = CommitLog::open(Arc::clone(&storage), &log_options)?;
+        let keys = KeyIndex::open(
+            Arc::clone(&storage),
+            log.log_id(),
+            Limits::default(),
+            log.start(),
+            log.recovered().end,
+        )
+        .map_err(|error| io_error(Path::new("keys"), error))?;
         let mut broker = Self {
+            keys,
             // 1 MiB, 50,000 messages, beside the usual segments.
             topics: Topics::new(Arc::clone(&storage), options.segment_bytes / 64),
             appender: Mutex::default(),
@@ -267,7 +282,10 @@ impl Broker {
     fn listen(&self) {
         let bells = Arc::clone(&self.bells);
         self.log.on_durable(Box::new(move |durable| match durable {
-            Durable::Up(_) => {
+            Durable::Up(durable) => {
+                if durable.0 >= bells.keys_due.load(Ordering::SeqCst) {
+                    bells.keys.ring();
+                }
                 bells.dispatch.ring();
                 bells.synced.ring();
             }

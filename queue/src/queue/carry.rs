@@ -7,9 +7,9 @@ use super::AppendError;
 use super::append::Copied;
 use super::broker::Broker;
 use crate::log::{RecordKind, RecordView};
+use crate::sync::atomic::Ordering;
 use crate::timer::Pending;
 use crate::{Message, Position, reserved};
-use std::sync::atomic::Ordering;
 
 /// Messages of one step, and the pause after it: the log has other work.
 const STEP_MAX: usize = 256;
@@ -63,10 +63,10 @@ impl Broker {
         now_ms.saturating_add(PAUSE_MS)
     }
 
-    /// A message by its id, also when it has been carried and the place that its id names is gone.
+    /// A message by its id, also when the place that its id names is gone: it has been carried, or was delivered.
     pub(super) fn find(&self, id: Position) -> Option<Message> {
         let carried = || self.log.read(self.delays.lock().get(id)?.position).ok();
-        let record = self.log.read(id).ok().or_else(carried)?;
+        let Some(record) = self.log.read(id).ok().or_else(carried) else { return self.look_up_origin(id) };
         matches!(record.view().kind, RecordKind::Message | RecordKind::Delayed)
             .then(|| Message { position: id, ..Message::from_record(&record) })
     }

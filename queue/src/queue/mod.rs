@@ -16,6 +16,7 @@
 //! tick       one step of the timers
 //! carry      delayed messages, on to the log's end
 //! admin      groups: create, change, reset
+//! keys       look-up by key
 //! persist    catalog and acknowledgement checkpoint
 //! snapshot   what a start need not read the log for
 //! retention  what holds the log, and deleting what nothing holds
@@ -30,6 +31,7 @@ mod broker;
 mod carry;
 mod dispatch;
 mod error;
+mod keys;
 mod lease;
 mod options;
 mod order;
@@ -52,6 +54,7 @@ pub use answer::{
     ReceiveRequest, Report, ReportKind,
 };
 pub use error::{AppendError, CheckpointError, ProducerError, ReceiptError, ReceiveError, TransactionError};
+pub use keys::LOOK_UP_MAX;
 pub use options::{Acknowledge, Durability, Policies, QueueOptions, Space};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 
@@ -373,9 +376,21 @@ impl Queue {
     pub fn redrive(&self, topic: &str, group: &str, id: Position) -> bool {
         self.broker.redrive(topic, group, id)
     }
-    /// By message id.
+    /// By message id. Of a delayed message that is the id that its producer was told, as long as the message is kept;
+    /// where it stands by then is told by a delivery.
     pub fn find(&self, id: Position) -> Option<Message> {
         self.broker.find(id)
+    }
+    /// The newest messages of a topic with this look-up key, newest first, at most `max` and at most [`LOOK_UP_MAX`].
+    /// Delayed and half messages are not among them before they come into their queue. Finds what is durable, up to
+    /// [`Queue::keys_reach`]; so much is read first as takes moments. Blocks on the disk.
+    pub fn look_up_key(&self, topic: &str, key: &str, max: usize) -> Vec<Message> {
+        self.broker.look_up_key(topic, key, max)
+    }
+    /// How far the key index has read the log. Behind [`Queue::durable`] a look-up may miss messages: only while the
+    /// index is made anew, because its files were lost or damaged, or cannot be written because the disk is full.
+    pub fn keys_reach(&self) -> Position {
+        self.broker.keys.reach()
     }
     /// Figures of all topics.
     pub fn stats(&self) -> Vec<TopicStats> {

@@ -1,4 +1,5 @@
-//! The four threads: dispatcher, timers, checkpoints, and the keeper that makes snapshots and deletes. Each parks until there is something to do.
+//! The five threads: dispatcher, timers, checkpoints, the keeper that makes snapshots and deletes, and the one that reads
+//! the log for the key index. Each parks until there is something to do.
 
 use super::CheckpointError;
 use super::broker::Broker;
@@ -16,6 +17,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 /// What may be deleted is looked for this often.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
+/// The same for the key index, which nobody waits for.
+const KEYS_RETRY: Duration = Duration::from_secs(5);
 /// Longest the timers sleep without looking.
 const LOOK_MAX: Duration = Duration::from_mins(1);
 
@@ -33,6 +36,7 @@ impl Threads {
             threads.spawn("queue-timer", run_timers)?;
             threads.spawn("queue-acks", run_checkpoints)?;
             threads.spawn("queue-keeper", run_keeper)?;
+            threads.spawn("queue-keys", run_keys)?;
         }
         Ok(threads)
     }
@@ -92,6 +96,16 @@ fn run_timers(broker: &Broker) {
             }
             broker.bells.timer.wait(Some(LOOK_MAX.min(Duration::from_millis(wait_ms))));
         }
+    }
+}
+
+fn run_keys(broker: &Broker) {
+    while !broker.bells.stopping() && !broker.bells.poisoned.load(Ordering::Acquire) {
+        let kept = broker.keep_keys();
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "the key index is behind; it goes on when it can");
+        }
+        broker.bells.keys.wait(kept.is_err().then_some(KEYS_RETRY));
     }
 }
 
