@@ -296,6 +296,7 @@ impl Config {
             snapshot_every_bytes: self.data.snapshot_bytes,
             // Nothing is deleted that the ledger has not released.
             owner_holds: true,
+            ..Policies::default()
         }
     }
 
