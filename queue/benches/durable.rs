@@ -116,8 +116,12 @@ impl Target {
             };
             Self::Queue(Queue::open(options, storage, Arc::new(SystemClock::new())).unwrap())
         } else {
-            let options =
-                LogOptions { segment_bytes: SEGMENT_BYTES, flush, pending_bytes_max, salvage: false };
+            let options = LogOptions {
+                segment_bytes: SEGMENT_BYTES,
+                flush,
+                pending_bytes_max,
+                ..LogOptions::default()
+            };
             Self::Log(CommitLog::open(storage, &options).unwrap())
         };
         wait_for_segments(dir, 2);

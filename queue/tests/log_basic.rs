@@ -8,7 +8,12 @@ use tidegate_queue::storage::DiskStorage;
 use tidegate_queue::{AppendError, Durability, Position, Space};
 
 fn options() -> LogOptions {
-    LogOptions { segment_bytes: 8192, flush: Durability::Sync, pending_bytes_max: 1 << 20, salvage: false }
+    LogOptions {
+        segment_bytes: 8192,
+        flush: Durability::Sync,
+        pending_bytes_max: 1 << 20,
+        ..LogOptions::default()
+    }
 }
 
 fn open(dir: &std::path::Path) -> CommitLog {

@@ -312,6 +312,7 @@ impl Config {
             attempts_max: self.queue.attempts_max,
             retry_delays_ms: self.queue.retry_delays_ms.clone(),
             timer_thread: true,
+            ..QueueOptions::new(&self.data.dir)
         }
     }
 }

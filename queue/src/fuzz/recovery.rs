@@ -90,7 +90,10 @@ fn open(dir: &Path, salvage: bool) -> Result<CommitLog, OpenError> {
 
 fn open_on(storage: Arc<dyn Storage>, salvage: bool) -> Result<CommitLog, OpenError> {
     let (flush, pending_bytes_max) = (Durability::Sync, 1 << 20);
-    CommitLog::open(storage, &LogOptions { segment_bytes: SEGMENT, flush, pending_bytes_max, salvage })
+    CommitLog::open(
+        storage,
+        &LogOptions { segment_bytes: SEGMENT, flush, pending_bytes_max, salvage, ..LogOptions::default() },
+    )
 }
 
 fn all(log: &CommitLog) -> Seen {

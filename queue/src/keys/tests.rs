@@ -27,7 +27,7 @@ impl World {
             segment_bytes: 4 << 20,
             flush: Durability::Async { interval_ms: 1 },
             pending_bytes_max: 64 << 20,
-            salvage: false,
+            ..LogOptions::default()
         };
         let log = CommitLog::open(Arc::clone(&storage), &options).unwrap();
         let index = open(&storage, &log, limits);

@@ -70,6 +70,10 @@ pub struct LogOptions {
     pub flush: Durability,
     /// Accepted and not yet written, at most.
     pub pending_bytes_max: u64,
+    /// While less than this is free on the disk, new work is refused and only owed work taken; 0: never.
+    pub disk_low_bytes: u64,
+    /// From so much free space on new work is taken again; not below `disk_low_bytes`.
+    pub disk_high_bytes: u64,
     /// Go on without damaged parts.
     pub salvage: bool,
 }
@@ -77,6 +81,20 @@ pub struct LogOptions {
 impl LogOptions {
     /// The default size of a segment.
     pub const SEGMENT_BYTES: u64 = 64 << 20;
+}
+
+impl Default for LogOptions {
+    /// Sync mode, usual segments, 16 MiB pending, no water marks.
+    fn default() -> Self {
+        Self {
+            segment_bytes: Self::SEGMENT_BYTES,
+            flush: Durability::Sync,
+            pending_bytes_max: 16 << 20,
+            disk_low_bytes: 0,
+            disk_high_bytes: 0,
+            salvage: false,
+        }
+    }
 }
 
 /// Positions of the records of one batch.
@@ -108,6 +126,8 @@ struct Shared {
     log_start: AtomicU64,
     checkpoint: Mutex<CheckpointFile>,
     segment_bytes: u64,
+    /// Low and high, in free bytes.
+    disk_marks: (u64, u64),
     flush: Durability,
     recovered: Recovered,
     pending: Mutex<Pending>,
@@ -155,6 +175,9 @@ impl CommitLog {
         {
             return Err(OpenError::Invalid("segment_bytes must be a multiple of 4096 and at most 1 GiB"));
         }
+        if options.disk_high_bytes < options.disk_low_bytes {
+            return Err(OpenError::Invalid("disk_high_bytes must not be below disk_low_bytes"));
+        }
         let lock = FolderLock::exclusive(&*storage)?;
         let ready = recovery::recover(&*storage, options)?;
         let end = ready.recovered.end.0;
@@ -165,6 +188,7 @@ impl CommitLog {
             log_start: AtomicU64::new(ready.log_start),
             checkpoint: Mutex::new(ready.checkpoint),
             segment_bytes: options.segment_bytes,
+            disk_marks: (options.disk_low_bytes, options.disk_high_bytes),
             flush: options.flush,
             pending: Mutex::new(Pending::new(active, ready.prepared, end, options.pending_bytes_max)),
             writer_wake: Condvar::new(),
@@ -185,6 +209,7 @@ impl CommitLog {
             recovered: ready.recovered,
             storage,
         });
+        keeper::look_at_disk(&shared);
         let threads = Threads {
             writer: spawn("log-writer", &shared, |shared| writer::run(&shared))?,
             keeper: spawn("log-keeper", &shared, |shared| keeper::run(&shared))?,
@@ -319,6 +344,7 @@ impl CommitLog {
     }
 
     /// Bytes kept allocated for [`Space::Owed`], as far as the disk has them; while it has not, new work is refused.
+    /// Any number; it costs open files and maps, one of each a segment, and no writing.
     pub fn set_reserve(&self, bytes: u64) {
         if self.shared.reserve.swap(bytes, Ordering::Relaxed) < bytes {
             self.shared.nudge_keeper();

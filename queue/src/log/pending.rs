@@ -30,6 +30,32 @@ impl OpenFrame {
     }
 }
 
+/// A segment after the active one. Its space is allocated, which is what the reserve needs; frames go into it only
+/// when it is filled with zeros, which is done shortly before.
+struct Prepared {
+    segment: Arc<Segment>,
+    /// Up to here in the file.
+    filled: u64,
+}
+
+impl Prepared {
+    fn new(segment: Arc<Segment>) -> Self {
+        Self { filled: Segment::unfilled(segment.len).start, segment }
+    }
+
+    fn is_filled(&self) -> bool {
+        self.filled >= self.segment.len
+    }
+}
+
+/// The next piece to fill.
+pub(super) struct Piece {
+    pub(super) segment: Arc<Segment>,
+    pub(super) range: Range<u64>,
+    /// The log comes nearer faster than it is filled.
+    pub(super) urgent: bool,
+}
+
 /// Why nothing is accepted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
@@ -49,9 +75,11 @@ pub(super) struct Pending {
     bytes: u64,
     bytes_max: u64,
     free: Vec<Vec<u8>>,
-    prepared: VecDeque<Arc<Segment>>,
+    prepared: VecDeque<Prepared>,
     /// The last try to allocate a segment found no space.
     pub(super) full: bool,
+    /// Less of the disk is free than it should be; new work is refused.
+    pub(super) low: bool,
     /// The reserve needs more segments than are prepared; it is told once.
     bounded: bool,
     /// The writer sleeps and must be woken.
@@ -77,8 +105,10 @@ impl Pending {
             bytes: 0,
             bytes_max,
             free: Vec::new(),
-            prepared: prepared.into(),
+            // Whether they were filled is not on record; filling twice does no harm.
+            prepared: prepared.into_iter().map(Prepared::new).collect(),
             full: false,
+            low: false,
             bounded: false,
             writer_idle: false,
             stopped: None,
@@ -108,7 +138,10 @@ impl Pending {
         let take = need as u64 + if joins { 0 } else { FRAME_HEADER as u64 };
         let rolls = self.end + take > self.active.end();
         let left = if rolls {
-            let Some(next) = self.prepared.front() else { return Err(self.no_room()) };
+            let Some(Prepared { segment: next, .. }) = self.prepared.front().filter(|next| next.is_filled())
+            else {
+                return Err(self.no_room());
+            };
             let framed = (need + FRAME_HEADER) as u64;
             if next.start() + framed > next.end() {
                 return Err(AppendError::Invalid("batch does not fit into a segment"));
@@ -117,13 +150,13 @@ impl Pending {
         } else {
             self.active.end() - self.end - take + capacity(&self.prepared)
         };
-        if space == Space::New && left < reserve {
-            return Err(self.no_room());
+        if space == Space::New {
+            self.new_work(left, reserve)?;
         }
         let mut rolled_to = None;
         if rolls && let Some(next) = self.prepared.pop_front() {
-            rolled_to = Some(Arc::clone(&next));
-            self.active = next;
+            rolled_to = Some(Arc::clone(&next.segment));
+            self.active = next.segment;
         }
         if !joins || rolls {
             self.sealed.extend(self.frame.take());
@@ -140,8 +173,24 @@ impl Pending {
         if memory < need {
             return Err(AppendError::Busy);
         }
-        let disk = (self.active.end() - self.end + capacity(&self.prepared)).saturating_sub(reserve);
-        if disk < need { Err(self.no_room()) } else { Ok(memory.min(disk)) }
+        let used = self.end.max(self.active.base);
+        let disk = self.active.end() - used + capacity(&self.prepared);
+        self.new_work(disk, reserve.saturating_add(need))?;
+        // A segment that is not filled yet is not taken.
+        let ready =
+            self.active.end() - used + capacity(self.prepared.iter().take_while(|one| one.is_filled()));
+        if ready < need {
+            return Err(self.no_room());
+        }
+        Ok(memory.min(disk - reserve).min(ready))
+    }
+
+    /// May new work leave so much?
+    fn new_work(&self, left: u64, reserve: u64) -> Result<(), AppendError> {
+        if self.low {
+            return Err(AppendError::NoSpace);
+        }
+        if left < reserve { Err(self.no_room()) } else { Ok(()) }
     }
 
     fn fill(
@@ -202,13 +251,15 @@ impl Pending {
         }
     }
 
-    /// Base of the segment to prepare next, when `reserve` and one segment for new work are not there yet.
+    /// Base of the segment to prepare next, when `reserve` and one segment for new work are not there yet; while the
+    /// disk is low, only what the reserve needs.
     pub(super) fn wants_segment(&mut self, reserve: u64, segment_bytes: u64) -> Option<u64> {
-        let last = self.prepared.back().unwrap_or(&self.active);
+        let last = self.prepared.back().map_or(&self.active, |last| &last.segment);
         if self.prepared.is_empty() {
             return Some(last.end());
         }
-        if capacity(&self.prepared) >= reserve.saturating_add(usable(segment_bytes)) {
+        let more = if self.low { 0 } else { usable(segment_bytes) };
+        if capacity(&self.prepared) >= reserve.saturating_add(more) {
             self.bounded = false;
             return None;
         }
@@ -228,14 +279,30 @@ impl Pending {
     }
 
     pub(super) fn add_prepared(&mut self, segment: Arc<Segment>) {
-        self.prepared.push_back(segment);
-        self.full = false;
+        self.prepared.push_back(Prepared::new(segment));
+    }
+
+    /// What to fill next: the segment after the active one, so fast that it is ready when the active one is used to
+    /// four fifths.
+    pub(super) fn wants_filling(&self, piece_bytes: u64) -> Option<Piece> {
+        let next = self.prepared.front().filter(|next| !next.is_filled())?;
+        let range = next.filled..(next.filled + piece_bytes).min(next.segment.len);
+        let used = (self.end.max(self.active.base) - self.active.base) as f64 / self.active.len as f64;
+        let urgent = next.filled as f64 / (next.segment.len as f64) < used * 1.25;
+        Some(Piece { segment: Arc::clone(&next.segment), range, urgent })
+    }
+
+    /// A piece of the next segment was filled; that one is still the next, for only a filled one is taken.
+    pub(super) fn filled(&mut self, piece: &Piece) {
+        if let Some(next) = self.prepared.front_mut().filter(|next| next.segment.base == piece.segment.base) {
+            next.filled = next.filled.max(piece.range.end);
+        }
     }
 }
 
-fn capacity<'a>(segments: impl IntoIterator<Item = &'a Arc<Segment>>) -> u64 {
+fn capacity<'a>(prepared: impl IntoIterator<Item = &'a Prepared>) -> u64 {
     // A little less than there is: the rest of a segment too small for the next batch stays unused.
-    segments.into_iter().map(|segment| usable(segment.len)).sum()
+    prepared.into_iter().map(|one| usable(one.segment.len)).sum()
 }
 
 fn usable(segment_bytes: u64) -> u64 {

@@ -75,7 +75,9 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
         checkpoint.write_both(&opened).map_err(at(Path::new("checkpoint")))?;
         storage.sync_dir(Path::new("")).map_err(at(Path::new("")))?;
         let (base, len) = (old.log_start, options.segment_bytes);
-        let made = Segment::create(storage, base, len, old.log_id).and_then(|_| all_of(storage, base, len));
+        let made = Segment::create(storage, base, len, old.log_id)
+            .and_then(|made| made.file.fill(Segment::unfilled(len)))
+            .and_then(|()| all_of(storage, base, len));
         loaded.push(Arc::new(made.map_err(at(&Segment::path_of(base)))?));
     }
     let end = found.end.max(loaded[0].start());

@@ -1,4 +1,4 @@
-//! One segment: a file of fixed size, named by the position of its first byte, zero-filled before use.
+//! One segment: a file of fixed size, named by the position of its first byte, all zeros before use.
 //! FORMAT.md, "Segment".
 
 use super::error::{OpenError, ReadError};
@@ -22,6 +22,8 @@ pub(super) const SEGMENT_HEADER: u64 = 64;
 /// Bytes of a segment: a multiple of the smallest, at most the largest.
 pub(super) const SEGMENT_MIN: u64 = 4096;
 pub(super) const SEGMENT_MAX: u64 = 1 << 30;
+/// What the header's write brings to the disk with it.
+const BLOCK: u64 = 4096;
 const MAGIC: [u8; 8] = *b"TGSEGMNT";
 /// Name of a segment that is being made.
 pub(super) const UNFINISHED: &str = "next.tmp";
@@ -74,8 +76,8 @@ impl Segment {
         (name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())).then(|| name.parse().ok())?
     }
 
-    /// Makes a segment: filled with zeros and synced under another name first, so that one with a segment's name is
-    /// always whole. Failing leaves nothing behind that the next try, or the next open, does not replace.
+    /// Makes a segment: its space allocated, its header written, synced under another name first, so that one with a
+    /// segment's name is always whole. Failing leaves nothing behind that the next try, or the next open, does not replace.
     pub(super) fn create(storage: &dyn Storage, base: u64, len: u64, log_id: u64) -> io::Result<Self> {
         let unfinished = Path::new(DIR).join(UNFINISHED);
         let made = (|| {
@@ -133,6 +135,11 @@ impl Segment {
         let file = storage.open(&Self::path_of(base), false)?;
         let map = Map::new(file.file(), stable as usize)?;
         Ok(Self { base, len, file, map })
+    }
+
+    /// Bytes of the file that [`Segment::create`] has not written: for [`StorageFile::fill`], before frames come.
+    pub(super) fn unfilled(len: u64) -> Range<u64> {
+        BLOCK.min(len)..len
     }
 
     /// Position of the first frame.

@@ -9,8 +9,8 @@ use super::scan::{Limit, Scan};
 use super::segment::{DIR, Segments};
 use super::survey::{Damage, survey};
 use super::{CommitLog, LogOptions};
+use crate::Position;
 use crate::storage::{DiskStorage, Storage};
-use crate::{Durability, Position};
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -170,12 +170,7 @@ pub fn salvage(dir: &Path) -> Result<Vec<Range<Position>>, OpenError> {
     }
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let storage = DiskStorage::new(dir).map_err(io)?;
-    let options = LogOptions {
-        segment_bytes: LogOptions::SEGMENT_BYTES,
-        flush: Durability::Sync,
-        pending_bytes_max: 1 << 20,
-        salvage: true,
-    };
+    let options = LogOptions { salvage: true, ..LogOptions::default() };
     let log = CommitLog::open(Arc::new(storage), &options)?;
     let lost = log.recovered().lost.clone();
     // What it did is already on disk; without the mark of a clean close the next start merely looks again.

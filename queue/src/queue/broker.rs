@@ -134,10 +134,14 @@ impl Broker {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Dispatcher), OpenError> {
         check(&options)?;
+        let disk_low_bytes = options.disk_low_bytes.unwrap_or(options.segment_bytes);
+        let disk_high_bytes = options.disk_high_bytes.unwrap_or(disk_low_bytes + options.segment_bytes);
         let log_options = LogOptions {
             segment_bytes: options.segment_bytes,
             flush: options.flush,
             pending_bytes_max: options.pending_bytes_max,
+            disk_low_bytes,
+            disk_high_bytes,
             salvage: false,
         };
         let log = CommitLog::open(Arc::clone(&storage), &log_options)?;

@@ -13,6 +13,13 @@ pub struct QueueOptions {
     pub segment_bytes: u64,
     /// Bytes accepted and not yet written, at most; beyond it `append` answers `Busy`.
     pub pending_bytes_max: u64,
+    /// While less than this is free on the disk, [`Space::New`] is refused with `NoSpace`, and [`Space::Owed`] is
+    /// still taken; looked at each second while something is written. `None`: the size of a segment; `Some(0)`:
+    /// never.
+    pub disk_low_bytes: Option<u64>,
+    /// From so much free space on [`Space::New`] is taken again, without a restart. `None`: the low mark and the
+    /// size of a segment.
+    pub disk_high_bytes: Option<u64>,
     /// Queues of a topic that is created on first use.
     pub topic_queues: u32,
     /// Acknowledgements are checkpointed at least this often.
@@ -34,6 +41,8 @@ impl QueueOptions {
             flush: Durability::Sync,
             segment_bytes: 64 << 20,
             pending_bytes_max: 16 << 20,
+            disk_low_bytes: None,
+            disk_high_bytes: None,
             topic_queues: 8,
             ack_sync_ms: 100,
             attempts_max: 16,

@@ -5,6 +5,7 @@ use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync, statvfs};
 use rustix::io::{Errno, pwritev};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,6 +78,18 @@ struct DiskFile {
     file: File,
 }
 
+impl DiskFile {
+    fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let part = ZEROS.len().min((range.end - at) as usize);
+            write_all_at(&self.file, at, &[IoSlice::new(&ZEROS[..part])])?;
+            at += part as u64;
+        }
+        Ok(())
+    }
+}
+
 impl StorageFile for DiskFile {
     fn write_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> io::Result<()> {
         write_all_at(&self.file, offset, bufs)
@@ -92,17 +105,15 @@ impl StorageFile for DiskFile {
             return self.file.set_len(len);
         }
         match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
-            // File systems without it get their space by the zeros below.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
+            // A file system without it gives space only for what is written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(old..len),
+            done => Ok(done?),
         }
-        let mut at = old;
-        while at < len {
-            let part = ZEROS.len().min((len - at) as usize);
-            write_all_at(&self.file, at, &[IoSlice::new(&ZEROS[..part])])?;
-            at += part as u64;
-        }
-        Ok(())
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        self.write_zeros(range)?;
+        self.sync()
     }
 
     fn len(&self) -> io::Result<u64> {

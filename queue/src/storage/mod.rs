@@ -9,6 +9,7 @@ pub use disk::DiskStorage;
 pub use faulty::{FaultyCall, FaultyStorage, PowerLoss};
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,8 +37,12 @@ pub trait StorageFile: Send + Sync + 'static {
     fn write_at(&self, offset: u64, bufs: &[io::IoSlice<'_>]) -> io::Result<()>;
     /// Makes all earlier writes durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
-    /// Gives the file exactly this length, its new part allocated and zero-filled.
+    /// Gives the file exactly this length. Its new part reads as zeros and has its space on the disk; whether the
+    /// zeros are written there is left open.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Writes zeros over a range that holds nothing else, and makes them durable: where only space is allocated, the
+    /// first write costs the next sync more. Call it for a little at a time: other files' syncs wait behind it.
+    fn fill(&self, range: Range<u64>) -> io::Result<()>;
     /// Present length.
     fn len(&self) -> io::Result<u64>;
     /// Has it no bytes?

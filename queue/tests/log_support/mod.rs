@@ -10,7 +10,12 @@ use tidegate_queue::{AppendError, Durability, Position, Space};
 pub(crate) const SEGMENT: u64 = 4096;
 
 pub(crate) fn options() -> LogOptions {
-    LogOptions { segment_bytes: SEGMENT, flush: Durability::Sync, pending_bytes_max: 1 << 20, salvage: false }
+    LogOptions {
+        segment_bytes: SEGMENT,
+        flush: Durability::Sync,
+        pending_bytes_max: 1 << 20,
+        ..LogOptions::default()
+    }
 }
 
 pub(crate) fn open(storage: Arc<dyn Storage>) -> Result<CommitLog, OpenError> {

@@ -29,6 +29,8 @@ impl Folder {
             flush: Durability::Sync,
             segment_bytes: 64 * 1024,
             pending_bytes_max: 1 << 20,
+            disk_low_bytes: Some(0),
+            disk_high_bytes: Some(0),
             topic_queues: 4,
             ack_sync_ms: 50,
             attempts_max: 3,

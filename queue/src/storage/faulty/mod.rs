@@ -11,6 +11,8 @@ use disk::{Disk, FileId};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub enum FaultyCall {
     Sync,
     /// `allocate`; the failing one changes nothing.
     Allocate,
+    /// `fill`; the failing one changes nothing.
+    Fill,
     /// `rename`, by the new name.
     Rename,
     /// `remove`.
@@ -58,6 +62,8 @@ struct State {
     process: u64,
     faults: Vec<Fault>,
     calls: u64,
+    /// Times that somebody asked how much is free.
+    looks: u64,
     kill_at: Option<u64>,
     /// Syncs of files whose path starts so are held.
     hold_syncs: Option<String>,
@@ -84,6 +90,7 @@ impl FaultyStorage {
             process: 0,
             faults: Vec::new(),
             calls: 0,
+            looks: 0,
             kill_at: None,
             hold_syncs: None,
             held_syncs: 0,
@@ -102,6 +109,11 @@ impl FaultyStorage {
     pub fn fail(&self, call: FaultyCall, path_prefix: &str, nth: u64, kind: io::ErrorKind) {
         let path_prefix = path_prefix.to_owned();
         self.state.lock().faults.push(Fault { call, path_prefix, countdown: nth, kind: Some(kind) });
+    }
+
+    /// Takes back all failures that have not come yet.
+    pub fn clear_faults(&self) {
+        self.state.lock().faults.clear();
     }
 
     /// Kills the process before the `nth` (from 1, from now) such call on a path that starts with `path_prefix`;
@@ -160,6 +172,11 @@ impl FaultyStorage {
     /// Calls so far that change something.
     pub fn calls(&self) -> u64 {
         self.state.lock().calls
+    }
+
+    /// How often it was asked so far how much is free.
+    pub fn looks(&self) -> u64 {
+        self.state.lock().looks
     }
 
     /// The process is killed before its `nth` (from 1, from now) call that changes something.
@@ -299,7 +316,9 @@ impl Storage for Handle {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.alive()?.disk.free())
+        let mut state = self.alive()?;
+        state.looks += 1;
+        Ok(state.disk.free())
     }
 }
 
@@ -361,6 +380,19 @@ impl StorageFile for FaultyFile {
             return Err(self.handle.failed(&mut state, kind));
         }
         state.disk.allocate(self.id, len)
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        let mut state = self.handle.change()?;
+        if let Some((_, kind)) = state.fault_of(&[FaultyCall::Fill], self.id) {
+            return Err(self.handle.failed(&mut state, kind));
+        }
+        drop(state);
+        // Zeros over zeros change nothing, so none are written; over anything else they would be a disaster.
+        let mut present = vec![0; (range.end - range.start) as usize];
+        self.file.read_exact_at(&mut present, range.start)?;
+        assert!(present.iter().all(|byte| *byte == 0), "{range:?} holds something");
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
