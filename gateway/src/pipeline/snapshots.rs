@@ -2,6 +2,9 @@
 //!
 //! The running ledger is never held up for one: a copy is folded in the background from the previous snapshot
 //! and the log up to a durable position, and written down. The cut is exact by construction.
+//!
+//! Two are kept, and with them the log from the older one on: when the newer one turns out damaged, the fold begins
+//! there. Orders that wait for a worker are kept besides, however old they are.
 
 use super::recover::{RecoverError, Recovered, rebuild, snapshots};
 use crate::state::{App, Core};
@@ -42,6 +45,10 @@ enum Failure {
 pub async fn run(core: Rc<Core>) {
     let app = &core.app;
     let mut last = newest_cut(app);
+    let at_start = app.clone();
+    let released = move || at_start.stock.embedded().map(|ledger| release(&at_start, ledger.oldest_queued()));
+    // What it would let go is let go with the next snapshot.
+    let _ended_early = tokio::task::spawn_blocking(released).await;
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -81,5 +88,34 @@ fn make(app: &Arc<App>, cut: Position) -> Result<(), Failure> {
     let Recovered { ledger, .. } = rebuild(dir, &ReadOnly(cut), app.queue.start()..cut, log)?;
     ledger.settle(Lsn(cut.0));
     snapshots(dir)?.save(Lsn(cut.0), |file| ledger.write_snapshot(Lsn(cut.0), file))?;
+    release(app, ledger.oldest_queued());
     Ok(())
+}
+
+/// Lets the log go that neither snapshot needs, nor an order that waits. What is not let go now is let go with the next
+/// snapshot.
+fn release(app: &App, oldest_queued: Option<Lsn>) {
+    let cuts = snapshots(&app.config.data.dir).map(|store| store.cuts());
+    let Ok(Ok(cuts)) = cuts else { return };
+    if let [older, _newer, ..] = cuts[..] {
+        app.queue.release_below(released(older, oldest_queued));
+    }
+}
+
+/// Where both begin, less a byte: a fold goes on at its cut, and an order's record ends at its position, so a file that
+/// ends there is still needed.
+fn released(older: Lsn, oldest_queued: Option<Lsn>) -> Position {
+    Position(oldest_queued.map_or(older, |queued| queued.min(older)).0.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_older_snapshot_nor_an_order_that_waits_loses_its_part_of_the_log() {
+        assert_eq!(released(Lsn(100), None), Position(99));
+        assert_eq!(released(Lsn(100), Some(Lsn(200))), Position(99));
+        assert_eq!(released(Lsn(100), Some(Lsn(40))), Position(39));
+    }
 }

@@ -148,6 +148,17 @@ impl<J: Journal> Ledger<J> {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// The newest record of the ticket that has waited longest for a worker, by the place of that record; `None`: none
+    /// waits. Looks at every ticket, each sale under its lock: for the start, or for a ledger that nobody else uses.
+    pub fn oldest_queued(&self) -> Option<Lsn> {
+        let oldest_of = |sale: &Sale| {
+            let state = sale.state.lock();
+            let queued = state.tickets.iter().filter(|ticket| ticket.status == TicketStatus::Queued);
+            queued.map(|ticket| ticket.lsn).min()
+        };
+        self.all_sales().iter().filter_map(|sale| oldest_of(sale)).min()
+    }
+
     /// All buyers who ever had a ticket in the sale. `f` runs under the sale's lock: it must be short and must
     /// not call the ledger.
     pub fn winners(&self, sale: &str, f: &mut dyn FnMut(&str)) {
