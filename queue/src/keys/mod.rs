@@ -191,7 +191,9 @@ impl KeyIndex {
         state.reach = from;
         state.tail = Tail::new(from);
         drop(state);
-        gone.iter().for_each(|run| run.remove(self.storage.as_ref()));
+        for run in gone {
+            run.remove(self.storage.as_ref());
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::entry::{ENTRY_BYTES, Entry, SAME_MAX};
 use crate::Position;
 use crate::storage::{Storage, StorageFile};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Opens a file when it is a whole run of this log; what it holds is checked when it is read.
+    /// Opens a file when it is a whole run of this log, and was given its name because it is; what it holds is checked when it is read.
     pub(super) fn open(storage: &dyn Storage, path: PathBuf, log_id: u64) -> io::Result<Option<Self>> {
         let file = storage.open(&path, false)?;
         let mut head = [0; HEADER];
@@ -50,7 +51,8 @@ impl Run {
             && (half(8), half(12)) == (VERSION, HEADER as u32)
             && word(16) == log_id;
         let (from, to, entries, bits) = (Position(word(24)), Position(word(32)), word(40), half(48));
-        let whole = || len == directory_at(entries) + ((SLOT_BYTES as u64) << bits);
+        let whole =
+            || len == directory_at(entries) + ((SLOT_BYTES as u64) << bits) && path == path_of(&(from..to));
         Ok((sound && bits < 32 && whole()).then_some(Self { from, to, entries, bits, path, file }))
     }
 
@@ -59,7 +61,7 @@ impl Run {
     pub(super) fn write(
         storage: &dyn Storage,
         log_id: u64,
-        stretch: std::ops::Range<Position>,
+        stretch: Range<Position>,
         entries_max: u64,
         sorted: impl Iterator<Item = io::Result<Entry>>,
     ) -> io::Result<Self> {
@@ -97,7 +99,7 @@ impl Run {
         head[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
         file.write_at(0, &[IoSlice::new(&head)])?;
         file.sync()?;
-        let path = Path::new(DIR).join(format!("{:020}-{:020}", stretch.start.0, stretch.end.0));
+        let path = path_of(&stretch);
         storage.rename(&temporary, &path)?;
         storage.sync_dir(Path::new(DIR))?;
         Ok(Self { from: stretch.start, to: stretch.end, entries, bits, path, file })
@@ -148,6 +150,10 @@ impl Run {
         }
         Ok(bytes.chunks_exact(ENTRY_BYTES).map(Entry::decode).collect())
     }
+}
+
+fn path_of(stretch: &Range<Position>) -> PathBuf {
+    Path::new(DIR).join(format!("{:020}-{:020}", stretch.start.0, stretch.end.0))
 }
 
 fn directory_at(entries: u64) -> u64 {

@@ -239,6 +239,66 @@ fn files_of_another_log_or_beyond_its_end_are_not_believed() {
     assert_eq!((other.unwrap().reach(), world.files().len()), (start, 0));
 }
 
+#[test]
+fn a_crash_at_any_call_leaves_an_index_that_is_whole() {
+    use crate::storage::{FaultyCall, FaultyStorage, PowerLoss};
+    let calls = [
+        FaultyCall::Write,
+        FaultyCall::ShortWrite,
+        FaultyCall::Sync,
+        FaultyCall::Rename,
+        FaultyCall::SyncDir,
+        FaultyCall::Allocate,
+        FaultyCall::Remove,
+    ];
+    for (seed, (call, nth)) in
+        (0..).zip(calls.into_iter().flat_map(|call| (1..8).map(move |nth| (call, nth))))
+    {
+        let mut world = World::new(SMALL);
+        let faulty = FaultyStorage::new(world.dir.path());
+        // The log goes on: what becomes of it in a crash is its own tests'.
+        world.storage = faulty.as_storage();
+        world.reopen();
+        faulty.kill_at(call, "keys", nth);
+        for round in 0..8 {
+            world.append(round * 40..round * 40 + 40);
+            if world.index.read_on(&world.log).is_ok() {
+                drop(world.index.tidy(&world.log, world.log.start()));
+            }
+            world.check(Position(0));
+        }
+        faulty.power_loss(seed, PowerLoss::Blocks(512));
+        world.storage = faulty.as_storage();
+        world.reopen();
+        world.check(Position(0));
+        world.keep();
+        world.check(Position(0));
+    }
+}
+
+#[test]
+fn a_full_disk_stops_the_index_and_not_for_good() {
+    use crate::storage::FaultyStorage;
+    let mut world = World::new(SMALL);
+    let faulty = FaultyStorage::new(world.dir.path());
+    world.storage = faulty.as_storage();
+    world.reopen();
+    faulty.set_quota(Some(faulty.used()));
+    let chunk = STEP_RECORDS as u64;
+    for round in 0..4 {
+        world.append(round * chunk..(round + 1) * chunk);
+        let read = world.index.read_on(&world.log).unwrap();
+        assert_eq!(read == Step::Full, round > 1, "as much is held as is being written, and as much again");
+        assert!(world.index.tidy(&world.log, world.log.start()).is_err());
+        world.check(Position(0));
+    }
+    assert!(world.index.reach() < world.log.end());
+    faulty.set_quota(None);
+    world.keep();
+    assert_eq!(world.index.reach(), world.log.end());
+    world.check(Position(0));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Append { keys: Vec<u64> },

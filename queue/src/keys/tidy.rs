@@ -106,7 +106,9 @@ impl KeyIndex {
             let kept = state.runs.iter().take_while(|run| run.to <= position).count();
             state.runs.drain(..kept).collect()
         };
-        gone.iter().for_each(|run| run.remove(self.storage.as_ref()));
+        for run in gone {
+            run.remove(self.storage.as_ref());
+        }
     }
 
     /// Merges the newest runs into one when the oldest of them is no larger than another; false when it is. So they
@@ -141,7 +143,9 @@ impl KeyIndex {
                 state.runs.truncate(at);
                 state.runs.push(Arc::new(merged));
                 drop(state);
-                runs.iter().for_each(|run| run.remove(self.storage.as_ref()));
+                for run in runs {
+                    run.remove(self.storage.as_ref());
+                }
                 Ok(true)
             }
             // Some of them were dropped or given up meanwhile.

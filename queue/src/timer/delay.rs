@@ -1,7 +1,7 @@
 //! Delayed messages: in the log, and not yet in their queue. What they are and where is the store's, when they are
 //! due is the wheel's. An entry stays until the log is known to hold its delivery.
 
-use super::store::{Place, Store};
+use super::store::{Entry, Place, Store};
 use super::wheel::Wheel;
 use crate::Position;
 use std::cmp::Reverse;
@@ -75,19 +75,17 @@ impl Delays {
     }
 
     /// Takes the earliest one that is due; of several, the one that was appended first. It stays known until it is
-    /// [`Self::delivered`], [`Self::refused`] or [`Self::postponed`].
+    /// [`Self::delivered`], [`Self::refused`] or [`Self::postponed`]. `None` with [`Self::next_due_ms`] not in the
+    /// future: so many come at once that it takes another call to find them, and others had better not wait.
     pub(crate) fn pop_due(&mut self, now_ms: u64) -> Option<Pending> {
         if now_ms < self.blocked_until_ms {
             return None;
         }
         loop {
-            let Some(&Reverse((at_ms, id, index))) = self.due.peek() else {
-                self.turn(now_ms);
-                if self.due.is_empty() {
-                    return None;
-                }
-                continue;
-            };
+            if (self.due.is_empty() || self.wheel.is_turning()) && !self.turn(now_ms) {
+                return None;
+            }
+            let &Reverse((at_ms, id, index)) = self.due.peek()?;
             if at_ms > now_ms {
                 // The clock stepped back.
                 return None;
@@ -141,7 +139,7 @@ impl Delays {
 
     /// All that are not known to be delivered, in the order of the log.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Pending> {
-        self.store.in_log_order().map(|entry| entry.pending())
+        self.store.in_log_order().map(Entry::pending)
     }
 
     /// One of them.
@@ -166,13 +164,13 @@ impl Delays {
         self.store.seen(position);
     }
 
-    fn turn(&mut self, now_ms: u64) {
+    fn turn(&mut self, now_ms: u64) -> bool {
         let due = &mut self.due;
         self.wheel.expire(&mut self.store, now_ms, |store, index| {
             let entry = &mut store[index];
             entry.place = Place::Due;
             due.push(Reverse((entry.at_ms, entry.id, index)));
-        });
+        })
     }
 
     fn wait(&mut self, index: u32) {
@@ -200,7 +198,7 @@ impl Delays {
     }
 }
 
-impl super::store::Entry {
+impl Entry {
     fn pending(&self) -> Pending {
         Pending { at_ms: self.at_ms, id: self.id, position: self.position, bytes: self.bytes }
     }

@@ -1,4 +1,5 @@
-//! Pending delayed messages: one entry each in one vector, found by id, linked in the order of the log.
+//! Pending delayed messages: one entry each, found by id, linked in the order of the log. In many small pieces, so that
+//! none that comes has to wait while a large one is moved.
 
 use crate::Position;
 use foldhash::fast::FixedState;
@@ -8,8 +9,10 @@ use std::ops::{Index, IndexMut};
 
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
-/// A store that held more than this gives its memory back when it is empty.
-const KEPT: usize = 65_536;
+/// Entries of a piece.
+const PIECE: usize = 4_096;
+/// Tables that ids are spread over.
+const TABLES: usize = 128;
 
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +46,10 @@ pub(super) struct Entry {
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Store {
-    entries: Vec<Entry>,
+    pieces: Vec<Vec<Entry>>,
     free: u32,
-    by_id: HashTable<u32>,
+    by_id: Box<[HashTable<u32>; TABLES]>,
+    len: usize,
     oldest: u32,
     newest: u32,
     /// All entries that are older in the log than this one were looked at. `NONE`: all were.
@@ -55,9 +59,10 @@ pub(super) struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            pieces: Vec::new(),
             free: NONE,
-            by_id: HashTable::new(),
+            by_id: Box::new([const { HashTable::new() }; TABLES]),
+            len: 0,
             oldest: NONE,
             newest: NONE,
             unseen: NONE,
@@ -69,23 +74,23 @@ impl Index<u32> for Store {
     type Output = Entry;
 
     fn index(&self, index: u32) -> &Entry {
-        &self.entries[index as usize]
+        &self.pieces[index as usize / PIECE][index as usize % PIECE]
     }
 }
 
 impl IndexMut<u32> for Store {
     fn index_mut(&mut self, index: u32) -> &mut Entry {
-        &mut self.entries[index as usize]
+        &mut self.pieces[index as usize / PIECE][index as usize % PIECE]
     }
 }
 
 impl Store {
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.len
     }
 
     pub(super) fn find(&self, id: Position) -> Option<u32> {
-        self.by_id.find(hash(id), |&index| self[index].id == id).copied()
+        self.by_id[table_of(id)].find(hash(id), |&index| self[index].id == id).copied()
     }
 
     /// A new entry, at no place yet. Its id must not be known.
@@ -93,16 +98,17 @@ impl Store {
         let (next, previous, older, newer) = (NONE, NONE, NONE, NONE);
         let entry = Entry { at_ms, id, position, bytes, next, previous, older, newer, place: Place::Free };
         let index = if self.free == NONE {
-            self.entries.push(entry);
-            (self.entries.len() - 1) as u32
+            self.push(entry)
         } else {
             let index = self.free;
             self.free = self[index].next;
             self[index] = entry;
             index
         };
-        let entries = &self.entries;
-        self.by_id.insert_unique(hash(id), index, |&index| hash(entries[index as usize].id));
+        let pieces = &self.pieces;
+        let id_of = |index: usize| pieces[index / PIECE][index % PIECE].id;
+        self.by_id[table_of(id)].insert_unique(hash(id), index, |&index| hash(id_of(index as usize)));
+        self.len += 1;
         self.link(index);
         index
     }
@@ -111,14 +117,16 @@ impl Store {
     pub(super) fn remove(&mut self, index: u32) {
         self.unlink(index);
         let id = self[index].id;
-        if let Ok(found) = self.by_id.find_entry(hash(id), |&other| other == index) {
+        if let Ok(found) = self.by_id[table_of(id)].find_entry(hash(id), |&other| other == index) {
             found.remove();
+            self.len -= 1;
         }
         let free = self.free;
         let entry = &mut self[index];
         (entry.place, entry.next) = (Place::Free, free);
         self.free = index;
-        if self.len() == 0 && self.entries.capacity() > KEPT {
+        // Memory is given back when nothing is left.
+        if self.len == 0 && self.pieces.len() > 1 {
             *self = Self::default();
         }
     }
@@ -148,6 +156,18 @@ impl Store {
         }
     }
 
+    fn push(&mut self, entry: Entry) -> u32 {
+        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
+            // The first one grows: a queue may have few delayed messages.
+            let whole = if self.pieces.is_empty() { 0 } else { PIECE };
+            self.pieces.push(Vec::with_capacity(whole));
+        }
+        let before = (self.pieces.len() - 1) * PIECE;
+        let piece = self.pieces.last_mut().expect("one was pushed");
+        piece.push(entry);
+        (before + piece.len() - 1) as u32
+    }
+
     /// Into the order of the log: at its end, where whoever reads the log puts them.
     fn link(&mut self, index: u32) {
         let position = self[index].position;
@@ -174,23 +194,29 @@ impl Store {
     }
 
     fn set_newer(&mut self, of: u32, newer: u32) {
-        let link = if of == NONE { &mut self.oldest } else { &mut self.entries[of as usize].newer };
+        let link = if of == NONE { &mut self.oldest } else { &mut self[of].newer };
         *link = newer;
     }
 
     fn set_older(&mut self, of: u32, older: u32) {
-        let link = if of == NONE { &mut self.newest } else { &mut self.entries[of as usize].older };
+        let link = if of == NONE { &mut self.newest } else { &mut self[of].older };
         *link = older;
     }
 
     /// Bytes that are allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.by_id.allocation_size()
+        let pieces = self.pieces.iter().map(|piece| piece.capacity() * size_of::<Entry>()).sum::<usize>();
+        pieces + self.by_id.iter().map(HashTable::allocation_size).sum::<usize>()
     }
 }
 
 fn hash(id: Position) -> u64 {
     // Positions are the log's own: nobody chooses them.
     FixedState::default().hash_one(id.0)
+}
+
+fn table_of(id: Position) -> usize {
+    // Of bits that a table does not choose its places by.
+    (hash(id) >> 40) as usize % TABLES
 }

@@ -11,6 +11,8 @@ use super::store::{NONE, Place, Store};
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 64usize.div_ceil(BITS as usize);
+/// Entries that one call moves: about a millisecond.
+const TURN_MAX: usize = 8_192;
 
 /// Slots with the heads of their lists; the entries and their links are the store's.
 #[derive(Debug)]
@@ -20,15 +22,29 @@ pub(super) struct Wheel {
     /// A bit for each slot of a level that holds something.
     occupied: [u64; LEVELS],
     heads: Box<[[u32; SLOTS]; LEVELS]>,
+    /// The rest of the slot that the time has come to.
+    turning: u32,
+    turn_max: usize,
 }
 
 impl Default for Wheel {
     fn default() -> Self {
-        Self { time_ms: 0, occupied: [0; LEVELS], heads: Box::new([[NONE; SLOTS]; LEVELS]) }
+        Self {
+            time_ms: 0,
+            occupied: [0; LEVELS],
+            heads: Box::new([[NONE; SLOTS]; LEVELS]),
+            turning: NONE,
+            turn_max: TURN_MAX,
+        }
     }
 }
 
 impl Wheel {
+    #[cfg(test)]
+    pub(super) fn with_turn_max(turn_max: usize) -> Self {
+        Self { turn_max, ..Self::default() }
+    }
+
     /// Takes an entry in; false when its instant is not ahead of the wheel's time.
     pub(super) fn insert(&mut self, store: &mut Store, index: u32) -> bool {
         let at_ms = store[index].at_ms;
@@ -57,6 +73,10 @@ impl Wheel {
             store[previous].next = next;
             return;
         }
+        if self.turning == index {
+            self.turning = next;
+            return;
+        }
         // The first of its list. Its slot is still the one that it was put in: had the wheel's time come to it,
         // it would have left.
         let (level, slot) = self.slot_of(at_ms);
@@ -66,35 +86,56 @@ impl Wheel {
         }
     }
 
-    /// Hands out all entries of the earliest instant that is due, if there is one. No later than `now_ms`: a clock
-    /// that steps back waits until it is there again.
-    pub(super) fn expire(&mut self, store: &mut Store, now_ms: u64, mut due: impl FnMut(&mut Store, u32)) {
-        let mut found = false;
-        while let Some((level, slot, start_ms)) = self.next_slot() {
-            if found || start_ms > now_ms {
-                break;
-            }
-            self.time_ms = start_ms;
-            self.occupied[level] &= !(1 << slot);
-            let mut index = std::mem::replace(&mut self.heads[level][slot], NONE);
-            while index != NONE {
-                let next = store[index].next;
+    /// Hands out the entries of the earliest instant that is due, if there is one. No later than `now_ms`: a clock that
+    /// steps back waits until it is there again. False when there was more to move than one call does; then
+    /// those of the instant that it has come to are handed out when another call answers true.
+    pub(super) fn expire(
+        &mut self,
+        store: &mut Store,
+        now_ms: u64,
+        mut due: impl FnMut(&mut Store, u32),
+    ) -> bool {
+        let (mut moved, mut found) = (0, false);
+        loop {
+            while self.turning != NONE {
+                if moved == self.turn_max {
+                    return false;
+                }
+                let index = self.turning;
+                self.turning = store[index].next;
+                if self.turning != NONE {
+                    store[self.turning].previous = NONE;
+                }
                 if !self.insert(store, index) {
                     due(store, index);
                     found = true;
                 }
-                index = next;
+                moved += 1;
+            }
+            match self.next_slot() {
+                Some((level, slot, start_ms)) if !found && start_ms <= now_ms => {
+                    self.time_ms = start_ms;
+                    self.occupied[level] &= !(1 << slot);
+                    self.turning = std::mem::replace(&mut self.heads[level][slot], NONE);
+                }
+                _ => break,
             }
         }
         // Nothing lies in between: what is put in from here on is placed by how far ahead it really is.
         if !found {
             self.time_ms = self.time_ms.max(now_ms);
         }
+        true
+    }
+
+    /// Is a slot moved in part?
+    pub(super) fn is_turning(&self) -> bool {
+        self.turning != NONE
     }
 
     /// No entry is due before this; at this time the wheel must turn, if only to look closer.
     pub(super) fn next_turn_ms(&self) -> Option<u64> {
-        self.next_slot().map(|(_, _, start_ms)| start_ms)
+        if self.is_turning() { Some(self.time_ms) } else { self.next_slot().map(|(_, _, start_ms)| start_ms) }
     }
 
     fn slot_of(&self, at_ms: u64) -> (usize, usize) {
