@@ -11,7 +11,7 @@ pub(crate) const SAME_MAX: usize = 1_024;
 
 /// A message with a key of this hash stands there. Ordered by hash; of one hash, the newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub(super) hash: u64,
     pub(super) position: Position,
 }

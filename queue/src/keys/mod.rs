@@ -7,29 +7,31 @@
 //! tidy.rs   writing the tail as a run, merging runs, dropping old ones
 //! ```
 //!
-//! Derived: it reads the durable log by itself, behind the dispatcher, and begins a start where its files end. So nothing
-//! waits for it, and what is missing or damaged is read again. It holds hashes; the record says whether the key is the one.
+//! Derived: the dispatcher hands over what it sees, and where that does not follow what is here (after a start, after
+//! damage, when the disk was full), the index reads the log by itself until it does. So nothing waits for it, and what is
+//! missing is read again. It holds hashes; the record says whether the key is the one.
 
 mod entry;
 mod run;
 mod tail;
 mod tidy;
 
-pub(crate) use entry::{SAME_MAX, id_hash, key_hash};
+pub(crate) use entry::{Entry, SAME_MAX, id_hash, key_hash};
 
 use crate::Position;
 use crate::log::{CommitLog, ReadError, RecordKind, RecordView};
 use crate::storage::Storage;
 use crate::sync::Mutex;
-use entry::Entry;
 use run::Run;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tail::{Chunk, Tail};
 
-/// Records of one step.
+/// Records of one step of reading.
 const STEP_RECORDS: usize = 4_096;
+/// Reading is about to catch up with the dispatcher.
+const NEAR_BYTES: u64 = 1 << 20;
 
 /// Bounds; tests have smaller ones.
 #[derive(Debug, Clone, Copy)]
@@ -55,18 +57,31 @@ pub(crate) struct KeyIndex {
     log_id: u64,
     limits: Limits,
     state: Mutex<State>,
+    /// Who reads the log.
     reading: Mutex<()>,
+    /// Who may move where the dispatcher hands over. Locks in this order: reading, handing, state.
+    handing: Mutex<()>,
+    /// Who writes files.
     tidying: Mutex<()>,
 }
 
 struct State {
     /// All below is here, above, or no longer kept.
     reach: Position,
+    /// How far the dispatcher is.
+    offered: Position,
     tail: Tail,
     /// What is being written as a run.
     frozen: Option<Arc<Frozen>>,
     /// Oldest first, without gaps.
     runs: Vec<Arc<Run>>,
+}
+
+impl State {
+    /// Is there enough for a run?
+    fn is_large(&self, limits: &Limits) -> bool {
+        self.tail.len() >= limits.tail_entries || self.reach.0 - self.tail.from.0 >= limits.tail_log_bytes
+    }
 }
 
 struct Frozen {
@@ -80,7 +95,7 @@ struct Frozen {
 pub(crate) enum Step {
     /// There is more to read.
     More,
-    /// Everything durable is here.
+    /// Everything is here.
     Done,
     /// The tail has to be written first.
     Full,
@@ -98,41 +113,68 @@ impl KeyIndex {
     ) -> io::Result<Self> {
         let runs = tidy::load(storage.as_ref(), log_id, start, end)?;
         let reach = runs.last().map_or(start, |run| run.to);
-        let state = State { reach, tail: Tail::new(reach), frozen: None, runs };
+        let state = State { reach, offered: Position(0), tail: Tail::new(reach), frozen: None, runs };
         Ok(Self {
             storage,
             log_id,
             limits,
             state: Mutex::new(state),
             reading: Mutex::new(()),
+            handing: Mutex::new(()),
             tidying: Mutex::new(()),
         })
     }
 
-    /// Every durable message below is found.
+    /// Takes what the dispatcher saw from `from` to `to`. True when there is something to do: to read what is missing, or
+    /// to [`Self::tidy`].
+    pub(crate) fn take(&self, from: Position, to: Position, entries: &[Entry]) -> bool {
+        let _handing = self.handing.lock();
+        let mut state = self.state.lock();
+        state.offered = to;
+        if state.reach == from && state.tail.len() < self.limits.tail_entries {
+            state.reach = to;
+            state.tail.extend(entries);
+        }
+        state.reach < to || (state.frozen.is_none() && state.is_large(&self.limits))
+    }
+
+    /// Every message below is found.
     pub(crate) fn reach(&self) -> Position {
         self.state.lock().reach
     }
 
-    /// Reads on in the durable log.
+    /// Reads on in the log, as far as the dispatcher was.
     pub(crate) fn read_on(&self, log: &CommitLog) -> Result<Step, ReadError> {
-        let _one_at_a_time = self.reading.lock();
-        let from = {
+        let _reading = self.reading.lock();
+        let near = {
             let state = self.state.lock();
+            state.offered.0.saturating_sub(state.reach.0) < NEAR_BYTES
+        };
+        // For the last step the dispatcher waits, so that it finds the index where it goes on itself.
+        let _handing = near.then(|| self.handing.lock());
+        let (from, until) = {
+            let state = self.state.lock();
+            if state.reach >= state.offered {
+                return Ok(Step::Done);
+            }
             if state.tail.len() >= self.limits.tail_entries {
                 return Ok(Step::Full);
             }
-            state.reach
+            (state.reach, state.offered)
         };
         let (mut records, mut entries, mut buffer) = (0, Vec::new(), Vec::new());
         let read = log.visit(from, &mut |record| {
+            if record.position >= until {
+                return ControlFlow::Break(());
+            }
             self.see(&record, &mut entries, &mut buffer);
             records += 1;
             if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         let to = match read {
             Err(ReadError::Removed { start, .. }) => start,
-            other => other?,
+            Ok(at) if records == STEP_RECORDS => at,
+            other => other.map(|_| until)?,
         };
         let mut state = self.state.lock();
         // Otherwise a run was found damaged meanwhile, and is read again.
@@ -140,10 +182,11 @@ impl KeyIndex {
             state.reach = to;
             state.tail.extend(&entries);
         }
-        Ok(if records < STEP_RECORDS { Step::Done } else { Step::More })
+        Ok(if state.reach < state.offered { Step::More } else { Step::Done })
     }
 
-    fn see(&self, record: &RecordView<'_>, entries: &mut Vec<Entry>, buffer: &mut Vec<u8>) {
+    /// Adds what a record says of keys; `buffer` is any.
+    pub(crate) fn see(&self, record: &RecordView<'_>, entries: &mut Vec<Entry>, buffer: &mut Vec<u8>) {
         if record.kind != RecordKind::Message {
             return;
         }

@@ -16,17 +16,18 @@ pub(super) struct Tail {
     pub(super) from: Position,
     /// Oldest first.
     sealed: Vec<Chunk>,
+    sealed_len: usize,
     /// In the order of the log.
     open: Vec<Entry>,
 }
 
 impl Tail {
     pub(super) fn new(from: Position) -> Self {
-        Self { from, sealed: Vec::new(), open: Vec::new() }
+        Self { from, sealed: Vec::new(), sealed_len: 0, open: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.open.len() + self.sealed.iter().map(|chunk| chunk.len()).sum::<usize>()
+        self.open.len() + self.sealed_len
     }
 
     /// `entries` come behind all that are here.
@@ -40,6 +41,7 @@ impl Tail {
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.open.sort_unstable();
+            self.sealed_len += self.open.len();
             self.sealed.push(self.open.as_slice().into());
             self.open.clear();
         }

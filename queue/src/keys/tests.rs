@@ -56,12 +56,19 @@ impl World {
         self.log.wait_durable(self.log.end()).unwrap();
     }
 
+    /// As if the dispatcher had seen it all, and had handed it over to an index that was behind.
+    fn offer(&self) {
+        self.index.take(Position(self.log.end().0 - 1), self.log.end(), &[]);
+    }
+
     fn read_on(&self) {
+        self.offer();
         while self.index.read_on(&self.log).unwrap() == Step::More {}
     }
 
     /// All that is due, until everything is there.
     fn keep(&self) {
+        self.offer();
         loop {
             let step = self.index.read_on(&self.log).unwrap();
             self.index.tidy(&self.log, self.log.start()).unwrap();
@@ -118,6 +125,39 @@ fn what_was_written_is_not_read_again_and_the_rest_is() {
     world.check(Position(0));
     world.read_on();
     assert_eq!(world.index.reach(), world.log.end());
+    world.check(Position(0));
+}
+
+#[test]
+fn it_goes_on_where_the_dispatcher_hands_over_and_catches_up_when_that_is_further() {
+    let mut world = World::new(SMALL);
+    let mut at = world.log.start();
+    let mut hand_over = |world: &mut World, keys: std::ops::Range<u64>| {
+        world.append(keys);
+        let (mut entries, mut buffer) = (Vec::new(), Vec::new());
+        let from = at;
+        let seen = world.log.visit(from, &mut |record| {
+            world.index.see(&record, &mut entries, &mut buffer);
+            ControlFlow::Continue(())
+        });
+        at = seen.unwrap();
+        world.index.take(from, at, &entries)
+    };
+    assert!(!hand_over(&mut world, 0..10));
+    assert_eq!(world.index.reach(), world.log.end());
+    world.check(Position(0));
+    assert!(hand_over(&mut world, 10..20), "time to write");
+    world.index.tidy(&world.log, world.log.start()).unwrap();
+    // As after a start whose files are gone: what is handed over does not follow.
+    fs::remove_file(&world.files()[0]).unwrap();
+    world.reopen();
+    assert!(hand_over(&mut world, 20..30));
+    assert_eq!(world.index.reach(), world.log.start());
+    assert_eq!(world.index.read_on(&world.log).unwrap(), Step::Done);
+    world.check(Position(0));
+    world.index.flush(&world.log).unwrap();
+    assert!(!hand_over(&mut world, 30..40), "from here on they are together");
+    assert_eq!((world.index.reach(), world.index.state.lock().tail.len()), (world.log.end(), 20));
     world.check(Position(0));
 }
 
@@ -262,6 +302,7 @@ fn a_crash_at_any_call_leaves_an_index_that_is_whole() {
         faulty.kill_at(call, "keys", nth);
         for round in 0..8 {
             world.append(round * 40..round * 40 + 40);
+            world.offer();
             if world.index.read_on(&world.log).is_ok() {
                 drop(world.index.tidy(&world.log, world.log.start()));
             }
@@ -287,6 +328,7 @@ fn a_full_disk_stops_the_index_and_not_for_good() {
     let chunk = STEP_RECORDS as u64;
     for round in 0..4 {
         world.append(round * chunk..(round + 1) * chunk);
+        world.offer();
         let read = world.index.read_on(&world.log).unwrap();
         assert_eq!(read == Step::Full, round > 1, "as much is held as is being written, and as much again");
         assert!(world.index.tidy(&world.log, world.log.start()).is_err());

@@ -56,10 +56,7 @@ impl KeyIndex {
         self.remove_below(start);
         let large = {
             let state = self.state.lock();
-            let log_bytes = state.reach.0 - state.tail.from.0;
-            state.frozen.is_some()
-                || state.tail.len() >= self.limits.tail_entries
-                || log_bytes >= self.limits.tail_log_bytes
+            state.frozen.is_some() || state.is_large(&self.limits)
         };
         if large {
             self.flush(log)?;

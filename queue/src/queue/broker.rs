@@ -86,9 +86,8 @@ pub(super) struct Bells {
     pub(super) checkpoint: Bell,
     /// Rung when a snapshot is due.
     pub(super) keeper: Bell,
-    /// Rung when the log is durable up to `keys_due`.
+    /// Rung when the key index has something to read or to write.
     pub(super) keys: Bell,
-    pub(super) keys_due: AtomicU64,
     /// Rung when more of the log is durable.
     pub(super) synced: Bell,
     pub(super) stopping: AtomicBool,
@@ -286,10 +285,7 @@ impl Broker {
     fn listen(&self) {
         let bells = Arc::clone(&self.bells);
         self.log.on_durable(Box::new(move |durable| match durable {
-            Durable::Up(durable) => {
-                if durable.0 >= bells.keys_due.load(Ordering::SeqCst) {
-                    bells.keys.ring();
-                }
+            Durable::Up(_) => {
                 bells.dispatch.ring();
                 bells.synced.ring();
             }

@@ -8,7 +8,7 @@ use crate::index::{ConsumeQueue, ENTRY_BYTES, Entry, tag_hash};
 use crate::log::{ReadError, RecordKind, RecordView};
 use crate::sync::atomic::Ordering;
 use crate::timer::{Delays, Expiring, Pending};
-use crate::transaction;
+use crate::{keys, transaction};
 use hashbrown::HashMap;
 use std::io;
 use std::ops::ControlFlow;
@@ -28,6 +28,8 @@ pub(super) struct Dispatcher {
     /// How many of them are new, and counted as coming.
     came: usize,
     carried: Vec<Pending>,
+    keys: Vec<keys::Entry>,
+    key_buffer: Vec<u8>,
     delivered: Vec<Position>,
     /// Of half messages, in log order.
     halves: Vec<transaction::Event>,
@@ -80,6 +82,8 @@ impl Dispatcher {
             delayed: Vec::new(),
             came: 0,
             carried: Vec::new(),
+            keys: Vec::new(),
+            key_buffer: Vec::new(),
             delivered: Vec::new(),
             halves: Vec::new(),
             last_topic: None,
@@ -97,6 +101,7 @@ impl Dispatcher {
         self.expiring.clear();
         self.delayed.clear();
         self.carried.clear();
+        self.keys.clear();
         self.delivered.clear();
         self.halves.clear();
     }
@@ -109,6 +114,7 @@ impl Dispatcher {
         {
             broker.producers.lock().note(id, sequence, appended, record.born_at_ms);
         }
+        broker.keys.see(record, &mut self.keys, &mut self.key_buffer);
         match record.kind {
             RecordKind::Message => self.see_message(broker, record),
             RecordKind::Delayed => self.see_delayed(broker, record),
@@ -198,7 +204,12 @@ impl Broker {
             records += 1;
             if records < STEP_RECORDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+        let from = dispatcher.at;
         dispatcher.at = visited.inspect_err(|_| dispatcher.forget())?;
+        if self.keys.take(from, dispatcher.at, &dispatcher.keys) {
+            self.bells.keys.ring();
+        }
+        dispatcher.keys.clear();
         let compare = dispatcher.compare;
         let mut failed = None;
         // A run that cannot be written stays, and grows by what is owed only: the others go on without it.

@@ -3,16 +3,13 @@
 use super::broker::Broker;
 use crate::keys::{SAME_MAX, Step, id_hash, key_hash};
 use crate::log::{RecordKind, RecordView};
-use crate::sync::atomic::Ordering;
 use crate::{Message, Position};
 use std::io;
 
 /// Messages of one look-up, at most.
 pub const LOOK_UP_MAX: usize = SAME_MAX;
-/// Steps of reading in one look-up, at most: what came last is found without waiting for the thread.
+/// Steps of reading in one look-up, at most, when the index is behind.
 const CATCH_UP_STEPS: usize = 64;
-/// The thread is woken when this much of the log is durable and not read.
-const WAKE_BYTES: u64 = 4 << 20;
 
 impl Broker {
     pub(super) fn look_up_key(&self, topic: &str, key: &str, max: usize) -> Vec<Message> {
@@ -47,17 +44,13 @@ impl Broker {
         read.take(max).collect()
     }
 
-    /// Brings the key index up to what is durable. Answers early when the threads stop.
+    /// Brings the key index up to the dispatcher, and its files into order. Answers early when the threads stop.
     pub(super) fn keep_keys(&self) -> io::Result<()> {
         while !self.bells.stopping() {
             let step = self.keys.read_on(&self.log).map_err(io::Error::other)?;
             self.keys.tidy(&self.log, self.log.start())?;
             if step == Step::Done {
-                let due = self.keys.reach().0 + WAKE_BYTES;
-                self.bells.keys_due.store(due, Ordering::SeqCst);
-                if self.log.durable().0 < due {
-                    break;
-                }
+                break;
             }
         }
         Ok(())

@@ -382,13 +382,13 @@ impl Queue {
         self.broker.find(id)
     }
     /// The newest messages of a topic with this look-up key, newest first, at most `max` and at most [`LOOK_UP_MAX`].
-    /// Delayed and half messages are not among them before they come into their queue. Finds what is durable, up to
-    /// [`Queue::keys_reach`]; so much is read first as takes moments. Blocks on the disk.
+    /// Delayed and half messages are not among them before they come into their queue. Finds what may be
+    /// received, up to [`Queue::keys_reach`]; when that is behind, it first reads on for a moment. Blocks on the disk.
     pub fn look_up_key(&self, topic: &str, key: &str, max: usize) -> Vec<Message> {
         self.broker.look_up_key(topic, key, max)
     }
-    /// How far the key index has read the log. Behind [`Queue::durable`] a look-up may miss messages: only while the
-    /// index is made anew, because its files were lost or damaged, or cannot be written because the disk is full.
+    /// How far the key index is. Behind [`Queue::dispatched`] a look-up may miss messages: for moments after a start, and
+    /// while the index is made anew because its files were lost or damaged, or cannot be written because the disk is full.
     pub fn keys_reach(&self) -> Position {
         self.broker.keys.reach()
     }

@@ -101,11 +101,16 @@ fn run_timers(broker: &Broker) {
 
 fn run_keys(broker: &Broker) {
     while !broker.bells.stopping() && !broker.bells.poisoned.load(Ordering::Acquire) {
-        let kept = broker.keep_keys();
-        if let Err(error) = &kept {
+        let started = Instant::now();
+        if let Err(error) = broker.keep_keys() {
             tracing::warn!(%error, "the key index is behind; it goes on when it can");
+            // It is rung for whatever comes.
+            while !broker.bells.stopping() && started.elapsed() < KEYS_RETRY {
+                broker.bells.keys.wait(Some(KEYS_RETRY.saturating_sub(started.elapsed())));
+            }
+        } else {
+            broker.bells.keys.wait(None);
         }
-        broker.bells.keys.wait(kept.is_err().then_some(KEYS_RETRY));
     }
 }
 
