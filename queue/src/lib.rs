@@ -40,6 +40,7 @@
 //! producer.rs, transaction.rs  numbered batches and half messages, derived from the log
 //! timer/     delayed messages and deadlines, derived from the log
 //! snapshot.rs what is derived from the log below a position, so that a start need not read it
+//! backup.rs  a copy of a folder in use
 //! catalog.rs which topics and groups there are, and how files are replaced as a whole
 //! queue/     the façade: append, receive, ack …
 //! ```
@@ -53,6 +54,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod backup;
 mod catalog;
 mod clock;
 mod codec;
@@ -75,6 +77,7 @@ mod sync;
 mod timer;
 mod transaction;
 
+pub use backup::{Backup, Copied};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use log::{OpenError, ReadError};
 pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};

@@ -33,6 +33,15 @@ impl Told {
         (self.created.lock().len(), self.paid.lock().len())
     }
 
+    /// What was told so far; it does not grow.
+    pub fn so_far(&self) -> Self {
+        // A ticket is told before what became of it: taken in the other order, none is told of that is not there.
+        let paid = self.paid.lock().clone();
+        let created = self.created.lock().clone();
+        let tickets = self.tickets.lock().clone();
+        Self { tickets: Mutex::new(tickets), created: Mutex::new(created), paid: Mutex::new(paid) }
+    }
+
     /// Waits until so many tickets were told.
     pub async fn until_tickets(&self, count: usize) {
         eventually("enough tickets are told", || async { (self.tickets() >= count).then_some(()) }).await;

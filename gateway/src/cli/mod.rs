@@ -6,6 +6,7 @@
 //! check.rs    validate a configuration
 //! audit.rs    offline: rebuild the ledger from a log and check its identities
 //! log.rs      offline: dump or verify a log
+//! backup.rs   a copy of a data folder, also of one in use
 //! sale.rs     sales of a running gateway, over its admin API
 //! resume.rs   a paused sale goes on without a gateway's log
 //! gateway.rs  the gateways of a fleet
@@ -17,6 +18,7 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod check;
 mod failure;
 mod gateway;
@@ -64,6 +66,8 @@ enum Command {
     Audit(audit::Args),
     /// Look at a log at rest
     Log(log::Args),
+    /// Copy a data folder, also while a gateway writes to it
+    Backup(backup::Args),
     /// Sales of a running gateway
     Sale(sale::Args),
     /// The gateways that sell one stock in Redis
@@ -79,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Gateway(args) => gateway::run(&args),
     };

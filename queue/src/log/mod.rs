@@ -8,11 +8,13 @@
 //! keeper.rs, checkpoint.rs            segments ahead of need, the checkpoint, the async sync
 //! removal.rs                          giving up the beginning of the log
 //! survey.rs → recovery.rs             what a folder's bytes say, and opening it
+//! backup.rs                           a copy of a log in use
 //! scan.rs, verify.rs                  reading: a log in use, a log at rest
 //! ```
 //!
 //! Queues, offsets, groups and timers are not known here: a record's fields are the caller's.
 
+mod backup;
 mod checkpoint;
 mod error;
 mod frame;
@@ -31,6 +33,7 @@ mod survey;
 mod verify;
 mod writer;
 
+pub(crate) use backup::{Held, mark_unfinished};
 pub use error::{OpenError, ReadError};
 pub use record::{Record, RecordKind, RecordParts, RecordView};
 pub use survey::Damage;

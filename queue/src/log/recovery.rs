@@ -183,7 +183,7 @@ pub(super) fn load(
         }
         let file = storage.open(&path, false).map_err(io)?;
         let present = file.len().map_err(io)?;
-        let header = Segment::read_header(&*file, base, &root.join(&path))?;
+        let header = Segment::read_header(file.file(), base, &root.join(&path))?;
         let header = header.filter(|header| checkpoint.log_id == 0 || header.log_id == checkpoint.log_id);
         let len = match header {
             Some(header) => {
@@ -231,7 +231,7 @@ fn resync(segment: &Segment, known: u64, end: u64) -> io::Result<()> {
 }
 
 /// Zeroes what lies at or after `end`, block by block where it is not zero yet, and syncs.
-fn clear(segment: &Segment, end: u64) -> io::Result<()> {
+pub(super) fn clear(segment: &Segment, end: u64) -> io::Result<()> {
     static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
     let mut at = end.max(segment.start());
     let mut touched = false;

@@ -113,12 +113,12 @@ impl Segment {
 
     /// Reads the header; `Ok(None)` when it is damaged.
     pub(super) fn read_header(
-        file: &dyn StorageFile,
+        file: &std::fs::File,
         base: u64,
         path: &Path,
     ) -> Result<Option<SegmentHeader>, OpenError> {
         let mut head = [0; SEGMENT_HEADER as usize];
-        match file.file().read_exact_at(&mut head, 0) {
+        match file.read_exact_at(&mut head, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(source) => return Err(OpenError::Io { path: path.to_owned(), source }),
             Ok(()) => {}

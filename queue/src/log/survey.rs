@@ -64,19 +64,7 @@ pub(super) fn survey(
         let (damages, given_up) = (Vec::new(), Vec::new());
         return Ok(Survey { end: 0, known: 0, epoch: 0, frames: 0, records: 0, damages, given_up });
     };
-    let mut chain = Chain {
-        segments,
-        log_id,
-        root,
-        segment: 0,
-        end: first.start(),
-        linked: false,
-        epoch: 0,
-        known: durable,
-        frames: 0,
-        records: 0,
-        given_up: Vec::new(),
-    };
+    let mut chain = Chain::new(segments, log_id, root, first.start(), durable);
     let mut damages = Vec::new();
     chain.advance()?;
     if !(clean && chain.end == durable) {
@@ -106,6 +94,28 @@ pub(super) fn survey(
     Ok(Survey { end, known, epoch, frames, records, damages, given_up })
 }
 
+/// Where sound frames that follow one another end.
+pub(super) struct SoundEnd {
+    pub(super) end: u64,
+    /// Newest boot epoch among them.
+    pub(super) epoch: u64,
+    /// Frames behind the end say that more than this was durable.
+    pub(super) goes_on: bool,
+}
+
+/// Follows the frames of a log from its first one.
+pub(super) fn sound_end(segments: &[Arc<Segment>], log_id: u64, root: &Path) -> Result<SoundEnd, OpenError> {
+    let Some(first) = segments.first() else { return Ok(SoundEnd { end: 0, epoch: 0, goes_on: false }) };
+    let mut chain = Chain::new(segments, log_id, root, first.start(), 0);
+    chain.advance()?;
+    let (mut from, mut goes_on) = (chain.end, false);
+    while let Some((_, header)) = chain.search(from)? {
+        goes_on |= header.durable > chain.end;
+        from = header.end();
+    }
+    Ok(SoundEnd { end: chain.end, epoch: chain.epoch, goes_on })
+}
+
 /// Frames followed one by one.
 struct Chain<'a> {
     segments: &'a [Arc<Segment>],
@@ -122,6 +132,24 @@ struct Chain<'a> {
     frames: u64,
     records: u64,
     given_up: Vec<Range<Position>>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(segments: &'a [Arc<Segment>], log_id: u64, root: &'a Path, end: u64, known: u64) -> Self {
+        Self {
+            segments,
+            log_id,
+            root,
+            segment: 0,
+            end,
+            linked: false,
+            epoch: 0,
+            known,
+            frames: 0,
+            records: 0,
+            given_up: Vec::new(),
+        }
+    }
 }
 
 impl Chain<'_> {
