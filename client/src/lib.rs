@@ -4,6 +4,7 @@
 //! wire/          the types of the HTTP interface, shared with the gateway
 //! client/        the API client: pooled connections, retries, bounds
 //! fleet/         several gateways: finds them, and turns to another one when one is away
+//! producer/      sends: numbered batches, transactions and their checks
 //! worker/        runs a handler over a group's messages, from all gateways
 //! orders/        the order worker's protocol: pending → created → confirmed, or closed
 //! loss/          does delivered + dropped + dead + skipped account for every offset?
@@ -20,6 +21,7 @@ pub mod fleet;
 pub mod idempotency;
 pub mod loss;
 pub mod orders;
+pub mod producer;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod wire;
@@ -29,4 +31,5 @@ pub use client::{BuildError, Client, ClientBuilder, ClientError, Refusal, RetryP
 pub use fleet::{Fleet, FleetBuilder, Following, Member};
 pub use loss::{LossDetector, LossReport};
 pub use orders::{OrderStore, OrderWorker};
+pub use producer::{ChecksSummary, Producer, SendError, Sent, TransactionProducer};
 pub use worker::{Retry, Worker, WorkerStats, WorkerSummary};

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Repeating: every call may be repeated without a second effect (transitions and acks are idempotent by
-//! contract), so each is retried when the gateway is away or busy; `publish` without a producer id is the
-//! exception and is retried only where no connection came about. A call that fails with
+//! contract), so each is retried when the gateway is away or busy; `publish` without a producer id and
+//! `begin_transaction` are the exceptions and are retried only where no connection came about. A call that fails with
 //! [`ClientError::Timeout`] or [`ClientError::Unavailable`] may have taken effect: repeat it to learn.
 
 mod admin;

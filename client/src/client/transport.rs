@@ -88,6 +88,10 @@ impl Call {
         Self::new(Method::PUT, path)
     }
 
+    pub(super) fn delete(path: String) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
     fn new(method: Method, path: String) -> Self {
         Self { method, path, body: Bytes::new(), repeat: Repeat::Always, wait: Duration::ZERO }
     }
@@ -112,6 +116,7 @@ impl Call {
         match self.method {
             Method::GET => "GET",
             Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
             _ => "POST",
         }
     }

@@ -3,9 +3,11 @@
 use super::transport::{Call, Repeat, segment};
 use super::{Client, ClientError};
 use crate::wire::{
-    CancelledRequest, CreatedRequest, GroupOffsets, LeaseAnswer, LeaseResult, Message, PaidRequest,
-    ProblemTicket, ProblemType, PublishAnswer, PublishRequest, Published, PutGroup, PutTopic, ReceiveAnswer,
-    ReceiveRequest, RejectedRequest, ResetGroup, StartFrom, Ticket,
+    BeginTransaction, Begun, CancelledRequest, ChecksAnswer, ChecksRequest, CreatedRequest, GroupOffsets,
+    LeaseAnswer, LeaseResult, Message, PaidRequest, ProblemTicket, ProblemType, PublishAnswer,
+    PublishMessage, PublishRequest, Published, PutGroup, PutTopic, ReceiveAnswer, ReceiveRequest,
+    RejectedRequest, ResetGroup, Resolution, ResolveTransaction, Resolved, StartFrom, Ticket,
+    TransactionCheck,
 };
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -128,6 +130,46 @@ impl Client {
         Ok(answer.results)
     }
 
+    /// Begins a transaction; answers its id. The message is on disk, and nobody sees it before the commit. Sent again only
+    /// where no connection came about: two beginnings are two transactions.
+    ///
+    /// Cancel safety: there may be a half message that nobody knows; the producer group is asked for it.
+    pub async fn begin_transaction(
+        &self,
+        topic: &str,
+        producer_group: &str,
+        message: PublishMessage<'_>,
+    ) -> Result<String, ClientError> {
+        let body = BeginTransaction { message, producer_group: producer_group.into() };
+        let path = format!("/v1/topics/{}/transactions", segment(topic));
+        let begun: Begun = self.shared.call(Call::post(path).json(&body).repeat(Repeat::IfRefused)).await?;
+        Ok(begun.transaction)
+    }
+
+    /// Commits a transaction, rolls it back, or says that it is not known yet. Refused as `already-resolved` when it was
+    /// resolved the other way. At the gateway where it was begun. Cancel safety: repeat it.
+    pub async fn resolve_transaction(
+        &self,
+        transaction: &str,
+        resolution: Resolution,
+    ) -> Result<Resolved, ClientError> {
+        let path = format!("/v1/transactions/{}", segment(transaction));
+        self.shared.call(Call::post(path).json(&ResolveTransaction { resolution })).await
+    }
+
+    /// Transactions of a producer group that nobody has resolved in time, waiting up to `request.wait_ms` for the first
+    /// one. Cancel safety: what was lost on its way is asked again at the next check.
+    pub async fn transaction_checks(
+        &self,
+        producer_group: &str,
+        request: &ChecksRequest,
+    ) -> Result<Vec<TransactionCheck<'static>>, ClientError> {
+        let path = format!("/v1/producer-groups/{}/checks", segment(producer_group));
+        let call = Call::post(path).json(request).wait(Duration::from_millis(request.wait_ms));
+        let answer: ChecksAnswer<'static> = self.shared.call(call).await?;
+        Ok(answer.checks)
+    }
+
     /// Tells that the order row exists. Cancel safety: repeat it with the same `order_id`.
     pub async fn created(&self, ticket: &str, order_id: &str) -> Result<Transitioned, ClientError> {
         self.transition(ticket, "created", &CreatedRequest { order_id: order_id.into() }).await
@@ -181,7 +223,13 @@ impl Client {
         self.shared.call::<IgnoredAny>(call).await.map(drop)
     }
 
-    /// Creates a group, or changes its attempts and delays. Cancel safety: repeat it.
+    /// Forgets a group with all that it was owed, or a broadcast with its consumers; a single consumer is the group
+    /// `GROUP%CONSUMER`. Refused as `group-not-found` when there is none. Cancel safety: repeat it.
+    pub async fn delete_group(&self, topic: &str, group: &str) -> Result<(), ClientError> {
+        self.shared.call::<IgnoredAny>(Call::delete(group_path(topic, group, ""))).await.map(drop)
+    }
+
+    /// Creates a group, or changes its mode, attempts and delays. Cancel safety: repeat it.
     pub async fn put_group(&self, topic: &str, group: &str, settings: &PutGroup) -> Result<(), ClientError> {
         let call = Call::put(group_path(topic, group, "")).json(settings);
         self.shared.call::<IgnoredAny>(call).await.map(drop)

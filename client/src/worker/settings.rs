@@ -1,7 +1,7 @@
 //! What can be set on a worker, and the bounds that hold.
 
 use super::stats::WorkerStats;
-use crate::wire::Message;
+use crate::wire::{GroupMode, Message, PutGroup};
 use crate::{Fleet, Member};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub struct Worker {
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) consumer: Option<String>,
+    pub(super) settings: Option<PutGroup>,
     pub(super) concurrency: usize,
     pub(super) receive_max: usize,
     pub(super) wait: Duration,
@@ -54,6 +55,7 @@ impl Worker {
             topic: topic.into(),
             group: group.into(),
             consumer: None,
+            settings: None,
             concurrency: 16,
             receive_max: 256,
             wait: Duration::from_secs(15),
@@ -75,7 +77,49 @@ impl Worker {
         self
     }
 
-    /// Name in the gateway's figures and logs.
+    /// What the group shall be. Put at every gateway before it is received from; a gateway that refuses it is not.
+    #[must_use]
+    pub fn group_settings(mut self, settings: PutGroup) -> Self {
+        // A mode that was asked for by name stays.
+        let mode = settings.mode.or(self.settings.take().and_then(|before| before.mode));
+        self.settings = Some(PutGroup { mode, ..settings });
+        self
+    }
+
+    /// The group is ordered: of each ordering key one message is with a handler at a time, in the order of their sending;
+    /// a retry comes before what is behind it; other keys go on beside it. Over all workers of the group, at each gateway for
+    /// itself. Send with [`crate::wire::PublishMessage::ordering_key`].
+    #[must_use]
+    pub fn ordered(self) -> Self {
+        self.mode(GroupMode::Ordered)
+    }
+
+    /// The group is a broadcast, and this worker is the consumer of that name: it gets every message, whatever the others
+    /// get, and goes on where it stopped when it comes back under its name. One that is new begins where
+    /// [`PutGroup::start`] of [`Worker::group_settings`] says. One that will not come back should be deleted:
+    /// [`crate::Client::delete_group`] with `GROUP%CONSUMER`.
+    ///
+    /// ```no_run
+    /// # async fn example(fleet: tidegate_client::Fleet) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tidegate_client::{Retry, Worker};
+    ///
+    /// Worker::new(fleet, "prices", "tills")
+    ///     .broadcast("till-7")
+    ///     .run(|price| async move { println!("{}", price.body.get()); Ok::<(), Retry>(()) }, std::future::pending())
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn broadcast(self, consumer: impl Into<String>) -> Self {
+        self.mode(GroupMode::Broadcast).consumer(consumer)
+    }
+
+    fn mode(mut self, mode: GroupMode) -> Self {
+        self.settings.get_or_insert_default().mode = Some(mode);
+        self
+    }
+
+    /// Who this is: see [`Worker::broadcast`]; else for your own sake.
     #[must_use]
     pub fn consumer(mut self, name: impl Into<String>) -> Self {
         self.consumer = Some(name.into());

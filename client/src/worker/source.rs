@@ -5,7 +5,7 @@ use super::room::Room;
 use super::settle::{self, Settlement, Verdict};
 use super::{Retry, Worker};
 use crate::client::Backoff;
-use crate::wire::{Message, ReceiveRequest};
+use crate::wire::{Message, PutGroup, ReceiveRequest};
 use crate::{ClientError, Member};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +128,7 @@ where
         let mut away = Backoff::new(Duration::from_millis(100), worker.away_delay_max);
         let mut told_at = Instant::now();
         let mut pause = Duration::ZERO;
+        let mut settings = worker.settings.as_ref();
         loop {
             let asked = tokio::select! {
                 biased;
@@ -138,7 +139,7 @@ where
             let request = self.request(asked);
             let asked_at = Instant::now();
             let messages = {
-                let receive = self.member.client().receive(&worker.topic, &worker.group, &request);
+                let receive = self.receive(&mut settings, &request);
                 tokio::pin!(receive);
                 tokio::select! {
                     biased;
@@ -196,6 +197,20 @@ where
         }
         let max = self.common.worker.receive_max.min(self.backlog_max - running.len());
         self.common.room.free(max).await
+    }
+
+    /// Puts the group's settings first, once.
+    async fn receive(
+        &self,
+        settings: &mut Option<&PutGroup>,
+        request: &ReceiveRequest,
+    ) -> Result<Vec<Message<'static>>, ClientError> {
+        let (worker, client) = (&self.common.worker, self.member.client());
+        if let Some(put) = *settings {
+            client.put_group(&worker.topic, &worker.group, put).await?;
+            *settings = None;
+        }
+        client.receive(&worker.topic, &worker.group, request).await
     }
 
     fn request(&self, max: usize) -> ReceiveRequest {
