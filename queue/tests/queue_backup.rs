@@ -50,9 +50,11 @@ fn copies_made_under_load_hold_what_was_durable_before() {
     let durable = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when an assertion fails.
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             let mut next = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) && next < MESSAGES_MAX {
                 let mut last = None;
                 for _ in 0..20 {
                     last = Some(accept(&queue, &[message(&numbered(next))]));
@@ -72,8 +74,8 @@ fn copies_made_under_load_hold_what_was_durable_before() {
         });
         for round in 0..5 {
             let before = durable.load(Ordering::Acquire);
-            queue.checkpoint().unwrap();
             let acked = group_stats_or_none(&queue).map_or(0, |stats| stats.queues[0].floor);
+            queue.checkpoint().unwrap();
             let to = copies.path().join(round.to_string());
             let copied = copy(folder.dir.path(), &to).unwrap();
             let report = verify(&to).unwrap();
@@ -103,8 +105,18 @@ fn copies_made_under_load_hold_what_was_durable_before() {
             append(&restored, &[message(&numbered(all.len() as u64))]);
             restored.close().unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// Enough to be under way all the time, and not more than the copies can be checked for.
+const MESSAGES_MAX: u64 = 20_000;
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn group_stats_or_none(queue: &Queue) -> Option<GroupStats> {
