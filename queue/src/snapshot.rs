@@ -165,3 +165,34 @@ fn decode(bytes: &[u8], log_id: u64, end: Position) -> Result<Snapshot, Refused>
     }
     decode_body(at, body).ok_or(DAMAGED)
 }
+
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    use crate::timer::Delays;
+    let _ = decode(bytes, 7, Position(u64::MAX));
+    // Behind the checksums.
+    let Some(snapshot) = decode_body(Position(0), bytes) else { return };
+    let encode = |snapshot: &Snapshot, delays: &Delays| {
+        let mut body = Body::new(&[]);
+        body.delays(delays);
+        snapshot.halves.encode(&mut body.0);
+        snapshot.producers.encode(&mut body.0);
+        body.0
+    };
+    let restore = |pending: &[Pending]| {
+        let mut delays = Delays::default();
+        pending.iter().for_each(|pending| delays.restore(*pending));
+        delays
+    };
+    let mut delays = restore(&snapshot.delays);
+    let body = encode(&snapshot, &delays);
+    let again = decode_body(Position(0), &body).expect("what was read can be written and read again");
+    assert_eq!(encode(&again, &restore(&again.delays)).len(), body.len());
+    let now_ms = 1 << 41;
+    for _ in 0..snapshot.delays.len() {
+        let Some(pending) = delays.pop_due(now_ms) else { break };
+        assert!(pending.at_ms <= now_ms, "early");
+        delays.delivered(pending.id);
+    }
+    let (_, _, _) = (delays.next_due_ms(), delays.bytes(), snapshot.halves.bytes());
+}

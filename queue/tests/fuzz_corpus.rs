@@ -80,6 +80,13 @@ fn decoders_take_any_bytes() {
     drive("frame", runs, fuzz::frame);
     drive("acks", runs, fuzz::acks);
     drive("catalog", runs, fuzz::catalog);
+    drive("snapshot", runs, fuzz::snapshot);
+}
+
+#[test]
+fn key_files_take_any_bytes() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    drive("keys", number("TIDEGATE_FUZZ_RUNS", 10_000), |input| fuzz::keys(input, dir.path()));
 }
 
 #[test]
@@ -140,6 +147,10 @@ fn make_corpus() {
     }
     put("frame", "checkpoint", &[&[0x81], &checkpoint[..64]].concat());
     put("frame", "segment", &[&[0x82], &segment[..64]].concat());
+    let snapshot = read("snapshot/state");
+    put("snapshot", "file", &snapshot);
+    put("snapshot", "body", &snapshot[64..]);
+    put("keys", "file", &fuzz::key_file(&folder.dir.path().join("sample")));
     let acks = read("groups/acks");
     put("acks", "file", &acks);
     put("acks", "body", &acks[28..]);
@@ -147,7 +158,7 @@ fn make_corpus() {
     put("catalog", "file", catalog.as_bytes());
     put("catalog", "json", catalog.rsplit_once("\ncrc32c").unwrap().0.as_bytes());
     // Closed or killed; then kind, file, place, count of each edit (see fuzz/recovery.rs).
-    let edits: [&[u8]; 10] = [
+    let edits: [&[u8]; 16] = [
         &[0],
         &[1],
         &[0, 0, 1, 0x00, 0x02, 3, 0],
@@ -158,6 +169,12 @@ fn make_corpus() {
         &[0, 4, 5, 0x10, 0x03, 0, 0, 5, 2, 0, 0, 9, 9],
         &[1, 6, 2, 0, 0, 4, 0],
         &[0, 7, 1, 0x00, 0x02, 0, 0, 2, 0x00, 0x02],
+        &[1, 6, 3, 0, 0, 4, 0],
+        &[1, 6, 4, 0, 0, 4, 0],
+        &[1, 6, 5, 0, 0, 4, 0],
+        &[1, 6, 6, 0, 0, 4, 0],
+        &[0, 6, 6, 0, 0, 4, 0],
+        &[1, 6, 6, 0, 0, 4, 0, 6, 5, 0, 0, 4, 0],
     ];
     for (n, edit) in edits.into_iter().enumerate() {
         put("recovery", &format!("edits-{n}"), edit);

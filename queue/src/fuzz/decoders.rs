@@ -3,6 +3,8 @@
 
 use crate::group::checkpoint;
 use crate::log::fuzz as log;
+use crate::storage::DiskStorage;
+use std::path::Path;
 
 /// Offsets that a queue is taken to have when progress of it is read.
 const END: u64 = 64;
@@ -21,6 +23,21 @@ pub fn frame(bytes: &[u8]) {
 /// The catalog's decoder, also behind its checksum.
 pub fn catalog(bytes: &[u8]) {
     crate::catalog::fuzz(bytes);
+}
+
+/// The snapshot's decoder, also behind its checksum; what it answers is then used as a start does.
+pub fn snapshot(bytes: &[u8]) {
+    crate::snapshot::fuzz(bytes);
+}
+
+/// A file of the key index in the folder `dir`, behind its header's checksum.
+pub fn keys(bytes: &[u8], dir: &Path) {
+    crate::keys::fuzz(bytes, &DiskStorage::new(dir).expect("a folder"));
+}
+
+/// One that is whole, made in the folder `dir`.
+pub fn key_file(dir: &Path) -> Vec<u8> {
+    crate::keys::sample(&DiskStorage::new(dir).expect("a folder"))
 }
 
 /// The acknowledgement checkpoint's decoder, also behind its checksum; what it answers is then used as a start does.

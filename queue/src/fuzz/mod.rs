@@ -4,5 +4,5 @@
 mod decoders;
 mod recovery;
 
-pub use decoders::{acks, catalog, frame, record};
+pub use decoders::{acks, catalog, frame, key_file, keys, record, snapshot};
 pub use recovery::recovery;

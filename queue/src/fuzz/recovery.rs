@@ -136,6 +136,12 @@ fn base(closed: bool, near: &Path) -> &'static Base {
         read(&dir, Path::new(""), &mut files);
         let log = open(&dir, false).expect("it opens as it is");
         let records = all(&log);
+        // How many segments were prepared ahead is a matter of time: an input shall mean the same each time.
+        let end = log.end().0;
+        files.retain(|path, _| {
+            let name = path.strip_prefix("commitlog").ok().and_then(Path::to_str);
+            name.is_none_or(|name| name.parse().is_ok_and(|base: u64| base < end))
+        });
         drop(log);
         assert_eq!(records.len(), 36);
         let _ = fs::remove_dir_all(&dir);

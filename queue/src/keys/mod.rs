@@ -17,6 +17,8 @@ mod tail;
 mod tidy;
 
 pub(crate) use entry::{Entry, SAME_MAX, id_hash, key_hash};
+#[cfg(feature = "testing")]
+pub(crate) use run::{fuzz, sample};
 
 use crate::Position;
 use crate::log::{CommitLog, ReadError, RecordKind, RecordView};

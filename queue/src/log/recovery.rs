@@ -204,6 +204,15 @@ pub(super) fn load(
         }
         segments.push(Arc::new(all_of(storage, base, len).map_err(io)?));
     }
+    // The newest may be missing too.
+    while let Some(end) = segments.last().map(|last| last.end()).filter(|end| *end < checkpoint.durable) {
+        let Some(options) = repair.filter(|options| options.salvage) else {
+            return corrupt(end, "segment is missing");
+        };
+        let io = |source| OpenError::Io { path: root.join(Segment::path_of(end)), source };
+        Segment::create(storage, end, options.segment_bytes, checkpoint.log_id).map_err(io)?;
+        segments.push(Arc::new(all_of(storage, end, options.segment_bytes).map_err(io)?));
+    }
     Ok(segments)
 }
 

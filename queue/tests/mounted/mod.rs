@@ -68,35 +68,45 @@ fn permitted() -> Permitted {
 
 /// A mounted file system; unmounted when dropped.
 pub(crate) struct Mounted {
-    dir: tempfile::TempDir,
+    point: PathBuf,
+    folder: Option<tempfile::TempDir>,
     image: Option<PathBuf>,
 }
 
 impl Mounted {
+    /// In memory, at a folder of its own.
     pub(crate) fn tmpfs(mib: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Self { image: None, dir };
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Self { point: folder.path().to_owned(), folder: Some(folder), image: None };
         run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", mounted.point()]);
         mounted
     }
 
-    /// On a loop device; its first error makes it read only.
+    /// On a loop device, at a folder of its own; its first error makes it read only.
     pub(crate) fn ext4(mib: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let image = std::env::temp_dir().join(format!("{}.img", dir.path().file_name().unwrap().display()));
-        File::create(&image).unwrap().set_len(mib << 20).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut mounted = Self::ext4_at(folder.path(), mib);
+        mounted.folder = Some(folder);
+        mounted
+    }
+
+    /// The same at a folder that is there.
+    pub(crate) fn ext4_at(point: &Path, mib: u64) -> Self {
+        let image =
+            tempfile::Builder::new().suffix(".img").tempfile().unwrap().into_temp_path().keep().unwrap();
+        File::options().write(true).open(&image).unwrap().set_len(mib << 20).unwrap();
         run("mkfs.ext4", &["-q", "-m", "0", "-O", "^has_journal", image.to_str().unwrap()]);
-        let mounted = Self { image: Some(image), dir };
+        let mounted = Self { point: point.to_owned(), folder: None, image: Some(image) };
         mounted.mount();
         mounted
     }
 
     fn point(&self) -> &str {
-        self.path().to_str().unwrap()
+        self.point.to_str().unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.point
     }
 
     fn mount(&self) {
