@@ -1,5 +1,6 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
+use crate::admission::pass::{KeyFailure, Passes};
 use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::{Rates, run_rates};
 use crate::config::{self, Config, LedgerKind, Listen};
@@ -63,6 +64,9 @@ pub enum StartError {
     /// This gateway's share of a ledger in Redis cannot be set up.
     #[error(transparent)]
     Shared(#[from] redis::StartFailure),
+    /// Purchase passes cannot be signed.
+    #[error(transparent)]
+    PassKey(#[from] KeyFailure),
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -195,6 +199,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         urls,
         identity: Identity::new(&config.identity),
         quotas: Quotas { buyer: quota(config.quota.buyer), ip: quota(config.quota.ip) },
+        passes: Passes::open(&config.pass, config.quota.clients_max, &config.data.dir)?,
         tokens: config.tokens.map(|tokens| {
             let wait_max = Duration::from_millis(tokens.max_wait_ms);
             TokenQueue::new(tokens.rate_per_s.into(), tokens.burst, wait_max, Instant::now())

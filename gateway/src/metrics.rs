@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -45,6 +46,7 @@ impl Collector for Figures {
         let app = &*self.0;
         self.outcomes(&mut to)?;
         self.sales(&mut to)?;
+        self.passes(&mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
@@ -93,6 +95,17 @@ impl Figures {
                 .encode_counter::<NoLabelSet, _, u64>(&view.stock.returned, None)?;
         }
         Ok(())
+    }
+
+    fn passes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let passes = &self.0.passes;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = &passes.counts;
+        counter(to, "challenges", "Challenges given", None, read(&counts.challenges))?;
+        counter(to, "passes", "Purchase passes given", None, read(&counts.passes))?;
+        counter(to, "wrong_answers", "Wrong answers to challenges", None, read(&counts.wrong_answers))?;
+        let help = "Passes spent or answers given that there was no room to remember";
+        counter(to, "passes_unremembered", help, None, passes.unremembered())
     }
 
     fn topics(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

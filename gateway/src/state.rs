@@ -1,5 +1,6 @@
 //! What the parts of a running gateway share: [`App`] by all threads, [`Core`] by the connections of one.
 
+use crate::admission::pass::Passes;
 use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
 use crate::api::admin::Rates;
 use crate::config::Config;
@@ -32,6 +33,8 @@ pub struct App {
     pub identity: Identity,
     /// Gate 5.
     pub quotas: Quotas,
+    /// Gate 6.
+    pub passes: Passes,
     /// Gate 9; `None` is off.
     pub tokens: Option<TokenQueue>,
     /// Who waits for news of a ticket.

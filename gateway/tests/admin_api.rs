@@ -46,7 +46,6 @@ fn requests_about_sales_are_refused_by_status_and_type() {
         ("s", r#"{"item":"","stock":1}"#, "item"),
         ("s", r#"{"item":"i","stock":1,"per_buyer_limit":0}"#, "per_buyer_limit"),
         ("s", r#"{"item":"i","stock":1,"weight":0}"#, "weight"),
-        ("s", r#"{"item":"i","stock":1,"requires_pass":true}"#, "requires_pass"),
         ("s", r#"{"item":"i","stock":1,"opens_at_ms":5,"closes_at_ms":5}"#, "closes_at_ms"),
         ("s", r#"{"item":"i","stock":-1}"#, "-1"),
         ("a%20b", r#"{"item":"i","stock":1}"#, "sale id"),

@@ -13,6 +13,7 @@
 //! transaction.rs half messages, resolutions, checks
 //! gateway.rs     the gateways of a fleet
 //! recovery.rs    a shared ledger that is being made whole
+//! pass.rs        challenge, purchase pass
 //! problem.rs     RFC 9457 problem documents
 //! ```
 //!
@@ -28,6 +29,7 @@ mod gateway;
 mod lease;
 mod message;
 mod order;
+mod pass;
 mod problem;
 mod recovery;
 mod sale;
@@ -43,6 +45,7 @@ pub use lease::{
 };
 pub use message::{Ack, Message, Properties, PublishAnswer, PublishMessage, PublishRequest, Published};
 pub use order::{OrderBody, OrderEvent, OrderRequest};
+pub use pass::{Challenge, Pass, PassAnswer, PassRequest};
 pub use problem::{Problem, ProblemTicket, ProblemType};
 pub use recovery::{Excess, Recovery, ReleaseExcess, ResumeRequest};
 pub use sale::{PutSale, Restock, Sale, SaleInfo, SaleList, SaleState};

@@ -5,12 +5,14 @@
 //! identity.rs        gate 3: who is it
 //! client_address.rs  from where a request comes, behind proxies too
 //! quota.rs           gate 5: quotas of single clients
+//! pass/              gate 6: purchase passes
 //! tokens.rs          gate 9: the shared token queue
 //! winners.rs         who has won: lets a winner's retry pass
 //! ```
 
 mod client_address;
 mod identity;
+pub mod pass;
 mod quota;
 mod sale_gate;
 mod tokens;

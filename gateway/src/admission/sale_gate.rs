@@ -74,6 +74,16 @@ impl SaleGate {
         self.rules.load_full()
     }
 
+    /// Whether an order needs a purchase pass.
+    pub fn requires_pass(&self) -> bool {
+        self.rules.load().spec.requires_pass
+    }
+
+    /// When it opens by itself, Unix ms.
+    pub fn opens_at_ms(&self) -> Option<u64> {
+        self.rules.load().spec.opens_at_ms
+    }
+
     /// Gate 1. Asks for the time only when the window depends on it.
     pub fn window(&self, now_ms: impl FnOnce() -> u64) -> Window {
         let rules = self.rules.load();

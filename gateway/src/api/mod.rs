@@ -3,6 +3,7 @@
 //! ```text
 //! public.rs    routes of the public listener
 //! orders.rs    POST orders: the gates in order, the reservation, the answer
+//! passes.rs    a challenge, and the purchase pass for its answer
 //! tickets.rs   tickets: look-up, long poll, event stream
 //! sales.rs     what a buyer sees of a sale
 //! inner.rs     routes of the inner listener, and who may take them
@@ -13,6 +14,7 @@
 pub mod admin;
 pub mod inner;
 mod orders;
+mod passes;
 pub mod public;
 mod sales;
 mod tickets;

@@ -1,5 +1,6 @@
 //! `POST /v1/sales/{sale}/orders`: from the socket to the ledger, one ordered list.
 
+use super::passes::OrderPass;
 use super::tickets::{self, ticket_id, ticket_object};
 use crate::admission::{SaleGate, Token, TokenQueue, client_address};
 use crate::config::Listen;
@@ -50,10 +51,13 @@ pub(super) async fn place(
         window_is_open(app, &sale)?;
         not_sold_out(&sale)?;
     }
+    let mut pass = OrderPass::of(app, &sale, &buyer, headers)?; //                  gate 6
     token(app.tokens.as_ref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
-    let outcome = core.reserve(&reserve).await?;
-    conclude(core, &sale, outcome, headers).await
+    pass.spend(key, reserve.now_ms)?;
+    let outcome = core.reserve(&reserve).await.map_err(Refusal::from);
+    pass.conclude(&outcome);
+    conclude(core, &sale, outcome?, headers).await
 }
 
 /// Why there is no gate for a name. With a shared ledger it is unknown only once all sales have been read.
@@ -84,7 +88,7 @@ fn not_open(app: &App, opens_at_ms: Option<u64>) -> Refusal {
     Refusal::SaleNotOpen { opens_at_ms, retry_after: opens_at_ms.map_or(UNSCHEDULED_RETRY, until) }
 }
 
-fn not_sold_out(sale: &SaleGate) -> Result<(), Refusal> {
+pub(super) fn not_sold_out(sale: &SaleGate) -> Result<(), Refusal> {
     if sale.is_sold_out() { Err(Refusal::SoldOut) } else { Ok(()) }
 }
 

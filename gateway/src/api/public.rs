@@ -1,6 +1,6 @@
 //! Routes of the public listener.
 
-use super::{orders, sales, tickets};
+use super::{orders, passes, sales, tickets};
 use crate::http::{Answer, Refusal, request};
 use crate::state::Core;
 use http::{Method, Request};
@@ -26,6 +26,12 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         (&Method::POST, ["v1", "sales", sale, "orders"]) => {
             orders::place(core, sale, &head.headers, body, peer).await
         }
+        (&Method::POST, ["v1", "sales", sale, "challenge"]) => {
+            passes::challenge(core, sale, &head.headers, body, peer).await
+        }
+        (&Method::POST, ["v1", "sales", sale, "pass"]) => {
+            passes::pass(core, sale, &head.headers, body, peer).await
+        }
         (&Method::GET, ["v1", "tickets", ticket]) => {
             tickets::get(core, ticket, head.uri.query(), &head.headers, peer).await
         }
@@ -36,7 +42,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         (&Method::GET, ["v1", "sales", sale, "tickets"]) => {
             tickets::own(core, sale, &head.headers, peer).await
         }
-        (_, ["v1", "sales", _, "orders"]) => Err(Refusal::MethodNotAllowed("POST")),
+        (_, ["v1", "sales", _, "orders" | "challenge" | "pass"]) => Err(Refusal::MethodNotAllowed("POST")),
         (
             _,
             ["v1", "tickets" | "sales", _] | ["v1", "tickets", _, "events"] | ["v1", "sales", _, "tickets"],

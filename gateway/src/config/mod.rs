@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, redis.rs, secret.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, redis.rs, secret.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! ```
@@ -10,6 +10,7 @@
 //! Paths are relative to the folder the process was started in.
 
 mod identity;
+mod pass;
 mod problem;
 mod reader;
 mod redis;
@@ -21,6 +22,8 @@ mod sections;
 mod tests;
 mod types;
 
+pub use pass::PassSettings;
+pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use problem::{ConfigProblem, Place};
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,

@@ -7,7 +7,7 @@ use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Tokens,
 };
-use super::{identity, problem::Place, redis};
+use super::{identity, pass, problem::Place, redis};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +36,9 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
     if shared {
         fleet(root, &listen, &data);
     }
+    let pass = pass::read(root);
+    // With several gateways each must be able to judge the passes of the others.
+    let passes = !shared || !pass.keys.is_empty();
     Config {
         data,
         ledger,
@@ -45,7 +48,8 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         queue: queue(root),
         inner_tokens: inner(root, listen.inner),
         log: log(root),
-        sales: sales(root, shared),
+        sales: sales(root, shared, passes),
+        pass,
         listen,
     }
 }
@@ -206,6 +210,7 @@ fn tokens(root: &mut Section<'_, '_>) -> Option<Tokens> {
 fn quota(root: &mut Section<'_, '_>) -> Quota {
     let mut admission = root.section("admission");
     admission.known_section("tokens");
+    admission.known_section("pass");
     let mut section = admission.section("quota");
     let mut client = |per_s_key, burst_key, burst_default| {
         let per_s = section.number(per_s_key, 0, 0..=RATE_MAX, "requests a second") as u32;
@@ -286,10 +291,10 @@ fn log(root: &mut Section<'_, '_>) -> LogSettings {
     LogSettings { level, format }
 }
 
-fn sales(root: &mut Section<'_, '_>, shared: bool) -> Vec<SaleAtStart> {
+fn sales(root: &mut Section<'_, '_>, shared: bool, passes: bool) -> Vec<SaleAtStart> {
     let mut seen = HashSet::new();
     root.tables("sale", |section| {
-        let sale = sale(section, shared);
+        let sale = sale(section, shared, passes);
         if !seen.insert(sale.sale.clone()) {
             let place = section.place_of("id");
             section.problem(place, "id", format!("the sale \"{}\" is there twice", sale.sale), None);
@@ -298,7 +303,7 @@ fn sales(root: &mut Section<'_, '_>, shared: bool) -> Vec<SaleAtStart> {
     })
 }
 
-fn sale(section: &mut Section<'_, '_>, shared: bool) -> SaleAtStart {
+fn sale(section: &mut Section<'_, '_>, shared: bool, passes: bool) -> SaleAtStart {
     let sale = required(section, "id");
     let valid = |text: &str| {
         (1..=64).contains(&text.len())
@@ -342,10 +347,9 @@ fn sale(section: &mut Section<'_, '_>, shared: bool) -> SaleAtStart {
         let help = "sales of one group would have to stand in one hash slot; give each sale its own limit";
         section.problem(place, "limit_group", message, Some(help.to_owned()));
     }
-    if spec.requires_pass {
-        let help = Some("leave it out".to_owned());
+    if spec.requires_pass && !passes {
         let place = section.place_of("requires_pass");
-        section.problem(place, "requires_pass", "purchase passes are not in this version", help);
+        section.problem(place, "requires_pass", pass::KEYS_MISSING, Some(pass::KEYS_HELP.to_owned()));
     }
     SaleAtStart { sale: sale.0, spec }
 }

@@ -231,7 +231,10 @@ fn problems_of_sales_are_told() {
     assert!(
         one(&format!("{base}opens_at_ms = 5\ncloses_at_ms = 5\n"), &[]).contains("not after opens_at_ms")
     );
-    assert!(one(&format!("{base}requires_pass = true\n"), &[]).contains("not in this version"));
+    load(&format!("{base}requires_pass = true\n"), &[]).unwrap();
+    let shared = "[ledger]\nkind = \"redis\"\nredis.url = \"redis://127.0.0.1\"\n";
+    let problem = one(&format!("{shared}{base}requires_pass = true\n"), &[]);
+    assert!(problem.contains("needs keys for purchase passes"), "{problem}");
     assert!(one(&format!("{base}[[sale]]\nid = \"a\"\nitem = \"i\"\nstock = 1\n"), &[]).contains("twice"));
 }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub tokens: Option<Tokens>,
     /// `[admission.quota]`
     pub quota: Quota,
+    /// `[admission.pass]`
+    pub pass: super::PassSettings,
     /// `[queue]`
     pub queue: QueueSettings,
     /// `[inner]`: `None` when the inner listener asks for no token (loopback only).
@@ -242,6 +244,11 @@ impl Secret {
     /// Wraps it.
     pub fn new(text: &str) -> Self {
         Self(Arc::from(text))
+    }
+
+    /// The text itself: for what signs with it.
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Compares in a time that does not tell how much of a guess was right.

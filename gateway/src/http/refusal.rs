@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, plain, problem, with_retry_after};
 use super::body::BodyError;
+use crate::admission::pass::PassFault;
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -42,6 +43,10 @@ pub enum Refusal {
     SoldOut,
     /// Too many requests of this client.
     ClientQuota(Duration),
+    /// The order came without a purchase pass.
+    PassRequired,
+    /// The pass, the challenge or the answer to it is not good; why.
+    PassInvalid(PassFault),
     /// No token in time.
     Overloaded(Duration),
     /// The buyer holds as many units as one may.
@@ -118,6 +123,8 @@ impl Refusal {
             Self::SaleClosed => ProblemType::SaleClosed,
             Self::SoldOut => ProblemType::SoldOut,
             Self::ClientQuota(_) => ProblemType::ClientQuota,
+            Self::PassRequired => ProblemType::PassRequired,
+            Self::PassInvalid(_) => ProblemType::PassInvalid,
             Self::Overloaded(_) => ProblemType::Overloaded,
             Self::LimitReached(_) => ProblemType::LimitReached,
             Self::NotEnoughStock { .. } => ProblemType::NotEnoughStock,
@@ -161,6 +168,7 @@ impl Refusal {
             | Self::IdempotencyMismatch
             | Self::TicketNotFound
             | Self::Forbidden
+            | Self::PassRequired
             | Self::TopicReserved
             | Self::TopicNotFound
             | Self::GroupNotFound
@@ -178,6 +186,7 @@ impl Refusal {
                 "it may have been sent before or not: look for its messages by their keys before you send them \
                  under a new number",
             )),
+            Self::PassInvalid(fault) => problem(&document().detail(fault.to_string())),
             Self::BadRequest(why) => problem(&document().detail(why.clone())),
             Self::MethodNotAllowed(allowed) => {
                 let mut answer = plain(kind);
@@ -257,6 +266,12 @@ fn challenge(mut answer: Answer) -> Answer {
 impl From<JournalError> for Refusal {
     fn from(error: JournalError) -> Self {
         Self::Journal(error)
+    }
+}
+
+impl From<PassFault> for Refusal {
+    fn from(fault: PassFault) -> Self {
+        Self::PassInvalid(fault)
     }
 }
 

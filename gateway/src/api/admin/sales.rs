@@ -1,6 +1,7 @@
 //! Sales as operators see and change them. Every call may be repeated.
 
 use crate::api::sales::state;
+use crate::config::{KEYS_HELP, KEYS_MISSING};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::state::{App, Core};
 use http::StatusCode;
@@ -31,6 +32,10 @@ struct Nothing {}
 /// `PUT /v1/sales/{sale}`
 pub(in crate::api) async fn put_sale(core: &Core, sale: &str, body: &[u8]) -> Result<Answer, Refusal> {
     let spec = spec(request::parse_json(body)?)?;
+    if spec.requires_pass && core.app.stock.shared().is_some() && core.app.config.pass.keys.is_empty() {
+        let why = format!("`requires_pass` {KEYS_MISSING}: {KEYS_HELP}");
+        return Err(Refusal::BadRequest(why.into()));
+    }
     let status = match core.put_sale(sale, &spec).await? {
         SalePut::Created => StatusCode::CREATED,
         SalePut::Changed | SalePut::Unchanged => StatusCode::OK,
@@ -88,9 +93,6 @@ async fn tell(core: &Core, sale: &str, status: StatusCode) -> Result<Answer, Ref
 /// What only the interface asks of a sale; what the ledger needs it checks itself.
 fn spec(asked: PutSale) -> Result<SaleSpec, Refusal> {
     let bad = |why: String| Err(Refusal::BadRequest(why.into()));
-    if asked.requires_pass {
-        return bad("`requires_pass`: purchase passes are not in this version".to_owned());
-    }
     let texts = [
         ("item", Some(&asked.item)),
         ("title", asked.title.as_ref()),
