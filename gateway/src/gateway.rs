@@ -12,6 +12,7 @@ use crate::pipeline::{
     CheckNews, CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
+use crate::policy::{self, CorePolicy, Policies, PolicyError};
 use crate::state::{App, Connections, Core, Stopping, Urls};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -67,6 +68,9 @@ pub enum StartError {
     /// Purchase passes cannot be signed.
     #[error(transparent)]
     PassKey(#[from] KeyFailure),
+    /// A policy cannot be loaded.
+    #[error("[admission.policy] files: {0}")]
+    Policy(#[from] PolicyError),
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -113,6 +117,7 @@ impl Gateway {
             let mut tasks = JoinSet::new();
             tasks.spawn_local(run_proposals(core.clone()));
             tasks.spawn_local(run_rates(core.clone()));
+            tasks.spawn_local(policy::run_reload(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -199,6 +204,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         urls,
         identity: Identity::new(&config.identity),
         quotas: Quotas { buyer: quota(config.quota.buyer), ip: quota(config.quota.ip) },
+        policies: Policies::open(&config.policy, config.listen.threads + 1)?,
         passes: Passes::open(&config.pass, config.quota.clients_max, &config.data.dir)?,
         tokens: config.tokens.map(|tokens| {
             let wait_max = Duration::from_millis(tokens.max_wait_ms);
@@ -273,7 +279,7 @@ where
                     if let Some(redis) = &redis {
                         tokio::task::spawn_local(redis.clone().run());
                     }
-                    main(Rc::new(Core { app, durable, redis, index })).await;
+                    main(Rc::new(Core { app, durable, redis, policy: CorePolicy::default(), index })).await;
                 });
             }
             Err(error) => {

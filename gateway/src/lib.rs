@@ -7,6 +7,7 @@
 //! admission/   the gates, one file each
 //! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
 //! ledger/      the one door to the ledger, in this process or in Redis
+//! policy/      policies in Lua
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
 //! metrics.rs   figures for Prometheus
 //! state.rs     what the parts share
@@ -29,6 +30,7 @@ pub mod listener;
 pub mod metrics;
 pub mod outcomes;
 pub mod pipeline;
+pub mod policy;
 pub mod state;
 
 pub use gateway::{Gateway, StartError};

@@ -47,6 +47,7 @@ impl Collector for Figures {
         self.outcomes(&mut to)?;
         self.sales(&mut to)?;
         self.passes(&mut to)?;
+        self.policies(&mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
@@ -106,6 +107,19 @@ impl Figures {
         counter(to, "wrong_answers", "Wrong answers to challenges", None, read(&counts.wrong_answers))?;
         let help = "Passes spent or answers given that there was no room to remember";
         counter(to, "passes_unremembered", help, None, passes.unremembered())
+    }
+
+    fn policies(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(policies) = &self.0.policies else { return Ok(()) };
+        let help = "Orders that policies judged, by what became of them";
+        let mut metric = to.encode_descriptor("policy_orders", help, None, MetricType::Counter)?;
+        for (verdict, count) in policies.totals() {
+            metric
+                .encode_family(&[("verdict", verdict)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let failures = policies.reload_failures.load(Ordering::Relaxed);
+        counter(to, "policy_reload_failures", "Changed policies that could not be taken", None, failures)
     }
 
     fn topics(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ use crate::ledger::redis::CoreLedger;
 use crate::listener::Side;
 use crate::outcomes::Outcomes;
 use crate::pipeline::{CheckNews, CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
+use crate::policy::{CorePolicy, Policies};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,6 +36,8 @@ pub struct App {
     pub quotas: Quotas,
     /// Gate 6.
     pub passes: Passes,
+    /// Gate 7; `None` is off.
+    pub policies: Option<Policies>,
     /// Gate 9; `None` is off.
     pub tokens: Option<TokenQueue>,
     /// Who waits for news of a ticket.
@@ -146,6 +149,8 @@ pub struct Core {
     pub durable: Rc<CoreDurable>,
     /// This thread's way to a ledger in Redis, when that is where it is.
     pub redis: Option<Rc<CoreLedger>>,
+    /// This thread's VM for policies.
+    pub policy: CorePolicy,
     /// Which core.
     pub index: usize,
 }

@@ -84,7 +84,8 @@ async fn a_changed_policy_is_taken_and_a_broken_one_is_not() {
     })
     .await;
     replace(&file, "");
-    eventually("and the next", || async { (order(shop, "ann", "k", "x").await.status == 202).then_some(()) }).await;
+    eventually("and the next", || async { (order(shop, "ann", "k", "x").await.status == 202).then_some(()) })
+        .await;
 }
 
 #[tokio::test]
@@ -110,7 +111,11 @@ fn a_policy_that_does_not_compile_is_no_start() {
     let (settings, _) = with_policy("return =");
     let ended = run_to_its_end(&["check", "--config", settings.write().to_str().unwrap()]);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    assert!(ended.stderr.contains("admission.policy.files: ") && ended.stderr.contains("policy.lua:1:"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("admission.policy.files: ") && ended.stderr.contains("policy.lua:1:"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -130,13 +135,18 @@ fn the_examples_hold_and_a_case_that_does_not_is_told() {
     std::fs::write(folder.path().join("p.cases.toml"), cases).unwrap();
     let ended = test();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stdout.contains("ok      a\nFAILED  b: it is denied, \"no\"; expected allow"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("ok      a\nFAILED  b: it is denied, \"no\"; expected allow"),
+        "{}",
+        ended.stdout
+    );
     assert!(ended.stderr.contains("1 of 2 cases"), "{}", ended.stderr);
     std::fs::write(&file, "return =").unwrap();
     let ended = test();
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("p.lua:1:"), "{}", ended.stderr);
-    std::fs::write(folder.path().join("p.cases.toml"), "[[case]]\nname = \"a\"\nexpects = \"deny\"\n").unwrap();
+    std::fs::write(folder.path().join("p.cases.toml"), "[[case]]\nname = \"a\"\nexpects = \"deny\"\n")
+        .unwrap();
     std::fs::write(&file, "").unwrap();
     assert!(test().stderr.contains("expects"), "the typo is named");
 }

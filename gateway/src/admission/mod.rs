@@ -20,6 +20,7 @@ mod winners;
 
 pub use client_address::client_address;
 pub use identity::{Identity, Unidentified, bearer};
+pub(crate) use quota::network_of;
 pub use quota::{ClientQuota, Quotas};
 pub use sale_gate::{Rules, SaleGate, SaleGates};
 pub use tokens::{Token, TokenQueue};

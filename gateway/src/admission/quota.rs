@@ -114,7 +114,8 @@ impl Quotas {
     }
 }
 
-fn network_of(ip: IpAddr) -> u64 {
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 one.
+pub(crate) fn network_of(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         // Mapped into a range that no routed /64 uses, so that the two kinds never share a key.
         IpAddr::V4(v4) => u64::from(u32::from(v4)),

@@ -5,6 +5,7 @@ use super::tickets::{self, ticket_id, ticket_object};
 use crate::admission::{SaleGate, Token, TokenQueue, client_address};
 use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
+use crate::policy::{Facts, Judged};
 use crate::state::{App, Core};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -52,6 +53,8 @@ pub(super) async fn place(
         not_sold_out(&sale)?;
     }
     let mut pass = OrderPass::of(app, &sale, &buyer, headers)?; //                  gate 6
+    let attributes = judge(core, &reserve, headers, peer, &pass)?; //               gate 7
+    reserve.attributes = attributes.as_deref().unwrap_or(reserve.attributes);
     token(app.tokens.as_ref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
     pass.spend(key, reserve.now_ms)?;
@@ -102,6 +105,37 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Ok(Some(key)),
         _ => Err(Refusal::BadRequest("Idempotency-Key must be 1 to 255 visible ASCII characters".into())),
+    }
+}
+
+/// Asks the policies. Answers the attributes that replace the order's, when a policy added some; what tells one order
+/// from another stays what the buyer sent.
+fn judge(
+    core: &Core,
+    order: &Reserve<'_>,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    pass: &OrderPass<'_>,
+) -> Result<Option<String>, Refusal> {
+    let app = &*core.app;
+    let Some(policies) = &app.policies else { return Ok(None) };
+    let address = client_address(headers, peer, app.config.identity.trusted_proxies());
+    let (recent_by_buyer, recent_by_address) = policies.count(order.buyer, address, order.now_ms);
+    let facts = Facts {
+        sale: order.sale,
+        buyer: order.buyer,
+        address,
+        quantity: order.quantity,
+        has_pass: pass.is_good(),
+        recent_by_buyer,
+        recent_by_address,
+        now_ms: order.now_ms,
+        headers,
+    };
+    match policies.judge(core.index, &core.policy, &facts, order.attributes) {
+        Judged::Allowed(attributes) => Ok(attributes),
+        Judged::Denied(why) => Err(Refusal::DeniedByPolicy(why)),
+        Judged::PassNeeded => Err(Refusal::PassRequired),
     }
 }
 

@@ -147,6 +147,11 @@ impl<'a> OrderPass<'a> {
         Ok(Self { passes: &app.passes, good, spent: false })
     }
 
+    /// Whether a good pass came with the order.
+    pub(super) fn is_good(&self) -> bool {
+        self.good.is_some()
+    }
+
     /// Spends it, last of all gates: an order that was not let through keeps its pass. A repeat under the same key is
     /// the same order.
     pub(super) fn spend(&mut self, key: Option<&str>, now_ms: u64) -> Result<(), PassFault> {

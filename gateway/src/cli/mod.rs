@@ -8,6 +8,7 @@
 //! log.rs      offline: dump or verify a log
 //! backup.rs   a copy of a data folder, also of one in use
 //! sale.rs     sales of a running gateway, over its admin API
+//! policy.rs   runs a policy against the cases beside it
 //! resume.rs   a paused sale goes on without a gateway's log
 //! gateway.rs  the gateways of a fleet
 //! admin.rs    how these reach a gateway
@@ -24,6 +25,7 @@ mod failure;
 mod gateway;
 mod log;
 mod out;
+mod policy;
 mod resume;
 mod sale;
 mod serve;
@@ -70,6 +72,8 @@ enum Command {
     Backup(backup::Args),
     /// Sales of a running gateway
     Sale(sale::Args),
+    /// Policies in Lua, at rest
+    Policy(policy::Args),
     /// The gateways that sell one stock in Redis
     Gateway(gateway::Args),
 }
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Sale(args) => sale::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Gateway(args) => gateway::run(&args),
     };
     match done {

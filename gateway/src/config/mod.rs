@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, redis.rs, secret.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, redis.rs, secret.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! ```
@@ -11,6 +11,7 @@
 
 mod identity;
 mod pass;
+mod policy;
 mod problem;
 mod reader;
 mod redis;
@@ -24,6 +25,7 @@ mod types;
 
 pub use pass::PassSettings;
 pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
+pub use policy::PolicySettings;
 pub use problem::{ConfigProblem, Place};
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,

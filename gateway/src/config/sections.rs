@@ -7,7 +7,7 @@ use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Tokens,
 };
-use super::{identity, pass, problem::Place, redis};
+use super::{identity, pass, policy, problem::Place, redis};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,6 +50,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         log: log(root),
         sales: sales(root, shared, passes),
         pass,
+        policy: policy::read(root),
         listen,
     }
 }
@@ -211,6 +212,7 @@ fn quota(root: &mut Section<'_, '_>) -> Quota {
     let mut admission = root.section("admission");
     admission.known_section("tokens");
     admission.known_section("pass");
+    admission.known_section("policy");
     let mut section = admission.section("quota");
     let mut client = |per_s_key, burst_key, burst_default| {
         let per_s = section.number(per_s_key, 0, 0..=RATE_MAX, "requests a second") as u32;

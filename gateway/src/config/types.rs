@@ -26,6 +26,8 @@ pub struct Config {
     pub quota: Quota,
     /// `[admission.pass]`
     pub pass: super::PassSettings,
+    /// `[admission.policy]`
+    pub policy: super::PolicySettings,
     /// `[queue]`
     pub queue: QueueSettings,
     /// `[inner]`: `None` when the inner listener asks for no token (loopback only).

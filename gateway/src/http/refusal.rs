@@ -47,6 +47,8 @@ pub enum Refusal {
     PassRequired,
     /// The pass, the challenge or the answer to it is not good; why.
     PassInvalid(PassFault),
+    /// The operator's policy says no; why, empty when it does not say.
+    DeniedByPolicy(String),
     /// No token in time.
     Overloaded(Duration),
     /// The buyer holds as many units as one may.
@@ -125,6 +127,7 @@ impl Refusal {
             Self::ClientQuota(_) => ProblemType::ClientQuota,
             Self::PassRequired => ProblemType::PassRequired,
             Self::PassInvalid(_) => ProblemType::PassInvalid,
+            Self::DeniedByPolicy(_) => ProblemType::DeniedByPolicy,
             Self::Overloaded(_) => ProblemType::Overloaded,
             Self::LimitReached(_) => ProblemType::LimitReached,
             Self::NotEnoughStock { .. } => ProblemType::NotEnoughStock,
@@ -186,6 +189,7 @@ impl Refusal {
                 "it may have been sent before or not: look for its messages by their keys before you send them \
                  under a new number",
             )),
+            Self::DeniedByPolicy(why) => problem(&document().detail(why.as_str())),
             Self::PassInvalid(fault) => problem(&document().detail(fault.to_string())),
             Self::BadRequest(why) => problem(&document().detail(why.clone())),
             Self::MethodNotAllowed(allowed) => {
