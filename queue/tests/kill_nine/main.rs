@@ -89,6 +89,12 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
     println!("{books}");
 }
 
+#[test]
+fn kills_during_snapshots_leave_everything_that_is_owed() {
+    let books = kill_again_and_again(Work::snapshots(), number("TIDEGATE_KILLS", 40));
+    println!("{books}");
+}
+
 /// The process that is killed; started by the tests above.
 #[test]
 #[ignore = "runs until it is killed"]

@@ -69,6 +69,11 @@ impl Work {
         }
     }
 
+    /// A snapshot after every few batches: most kills are during one.
+    pub(crate) fn snapshots() -> Self {
+        Self { segment_bytes: 16 << 10, snapshot_every_bytes: 4 << 10, ..Self::keeping_all() }
+    }
+
     pub(crate) fn keeps_all(&self) -> bool {
         self.retention_ms == u64::MAX
     }
