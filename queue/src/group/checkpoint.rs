@@ -4,7 +4,7 @@
 use super::progress::{NO_DEADLINE, Progress, Track, TrackState};
 use super::ranges::RangeSet;
 use super::reports::Reports;
-use crate::codec::{Reader, put_text};
+use crate::codec::{Reader, put_text, put_u64};
 use crate::storage::Storage;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub(crate) struct GroupProgress {
     pub topic: String,
     pub group: String,
     pub queues: Vec<Progress>,
+    /// How long it had neither received nor acknowledged; ms.
+    pub idle_ms: u64,
 }
 
 /// What loading found.
@@ -110,14 +112,19 @@ fn checked(bytes: &[u8], log_id: u64) -> Option<(u32, &[u8])> {
 pub(crate) fn decode_body(body: &[u8]) -> Option<Vec<GroupProgress>> {
     let mut reader = Reader(body);
     let groups = reader.u32()?;
-    (0..groups).map(|_| decode_group(&mut reader)).collect()
+    let mut groups: Vec<_> = (0..groups).map(|_| decode_group(&mut reader)).collect::<Option<_>>()?;
+    for group in &mut groups {
+        // Earlier releases did not write it.
+        group.idle_ms = reader.u64().unwrap_or(0);
+    }
+    Some(groups)
 }
 
 fn decode_group(reader: &mut Reader<'_>) -> Option<GroupProgress> {
     let (topic, group) = (reader.text()?.to_owned(), reader.text()?.to_owned());
     let queues = reader.u32()?;
     let queues = (0..queues).map(|_| decode_progress(reader)).collect::<Option<_>>()?;
-    Some(GroupProgress { topic, group, queues })
+    Some(GroupProgress { topic, group, queues, idle_ms: 0 })
 }
 
 /// Starts the body of a checkpoint of so many groups.
@@ -134,6 +141,11 @@ pub(crate) fn encode_group(out: &mut Vec<u8>, topic: &str, group: &str, queues: 
     for progress in queues {
         encode_progress(out, progress);
     }
+}
+
+/// After all groups, in their order: how long one was idle.
+pub(crate) fn encode_idle(out: &mut Vec<u8>, idle_ms: u64) {
+    put_u64(out, idle_ms);
 }
 
 fn encode_progress(out: &mut Vec<u8>, progress: &Progress) {

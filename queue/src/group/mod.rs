@@ -70,6 +70,8 @@ pub(crate) struct GroupState {
     pub starved: bool,
     /// The index could not be read; when those who wait look again.
     pub look_again_ms: Option<u64>,
+    /// Last receive or acknowledgement, clock's Unix ms.
+    pub active_ms: u64,
 }
 
 impl Group {

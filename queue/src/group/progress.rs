@@ -106,6 +106,16 @@ impl Progress {
         self.floor
     }
 
+    /// The oldest message whose report the owner has still to settle.
+    pub(crate) fn oldest_report(&self) -> Option<u64> {
+        self.drop_reports.oldest().into_iter().chain(self.dead_reports.oldest()).min()
+    }
+
+    /// The oldest dead letter that is kept.
+    pub(crate) fn oldest_dead(&self) -> Option<u64> {
+        self.dead_kept.next_present(0)
+    }
+
     /// Messages of `[.., end)` neither settled nor reported.
     pub(crate) fn backlog(&self, end: u64) -> u64 {
         let above = self.settled.total() + self.drop_reports.total() + self.dead_reports.total();

@@ -40,6 +40,12 @@ impl Reports {
         self.ready.ranges() + self.taken.len()
     }
 
+    /// The smallest offset with an unsettled report.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let ready = self.ready.next_present(0);
+        ready.into_iter().chain(self.taken.keys().copied()).min()
+    }
+
     pub(crate) fn contains(&self, offset: u64) -> bool {
         self.ready.contains(offset) || self.taken.contains_key(&offset)
     }

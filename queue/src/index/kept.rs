@@ -2,8 +2,8 @@
 
 use super::{ConsumeQueue, READ_MAX};
 use crate::Position;
+use crate::sync::atomic::Ordering;
 use std::io;
-use std::sync::atomic::Ordering;
 
 impl ConsumeQueue {
     /// The first offset at or after `from` whose message stands in the log, and where. Lost ones stand nowhere.
@@ -34,10 +34,17 @@ impl ConsumeQueue {
         Ok(low)
     }
 
-    /// Nothing below `oldest` is kept any more. Files that hold only such entries go. Never moves back.
-    pub(crate) fn raise_oldest(&self, oldest: u64) -> io::Result<()> {
-        // Readers first: from here on none of them asks for what goes.
-        let oldest = self.oldest.fetch_max(oldest, Ordering::AcqRel).max(oldest);
+    /// Nothing below `oldest` is given out any more. True when that is new. Never moves back.
+    pub(crate) fn raise_oldest(&self, oldest: u64) -> bool {
+        self.oldest.fetch_max(oldest, Ordering::AcqRel) < oldest
+    }
+
+    /// Removes files that hold only what is no longer given out.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        let oldest = self.oldest();
+        if self.trimmed.load(Ordering::Acquire) == self.base(oldest) {
+            return Ok(());
+        }
         self.open.lock().retain(|(base, _)| *base + self.file_entries > oldest);
         let mut removed = false;
         for name in self.storage.list(&self.dir)? {
@@ -47,6 +54,10 @@ impl ConsumeQueue {
                 removed = true;
             }
         }
-        if removed { self.storage.sync_dir(&self.dir) } else { Ok(()) }
+        if removed {
+            self.storage.sync_dir(&self.dir)?;
+        }
+        self.trimmed.store(self.base(oldest), Ordering::Release);
+        Ok(())
     }
 }

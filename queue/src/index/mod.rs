@@ -45,6 +45,8 @@ pub(crate) struct ConsumeQueue {
     end: AtomicU64,
     /// One past the newest offset whose message has a deadline.
     deadlines_end: AtomicU64,
+    /// No file below this one is left.
+    trimmed: AtomicU64,
     /// What is on disk for sure, by ascending offsets.
     proven: Mutex<Vec<Stretch>>,
     open: Mutex<OpenFiles>,
@@ -61,6 +63,7 @@ impl ConsumeQueue {
             oldest: AtomicU64::new(0),
             end: AtomicU64::new(0),
             deadlines_end: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
             proven: Mutex::default(),
             open: Mutex::default(),
         }

@@ -4,9 +4,9 @@
 use super::{ConsumeQueue, ENTRY_BYTES, Entry};
 use crate::Position;
 use crate::codec::{Reader, put_u32, put_u64};
+use crate::sync::atomic::Ordering;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering;
 
 /// Entries read at a time.
 const CHUNK_ENTRIES: u64 = 4_096;

@@ -390,6 +390,11 @@ impl CommitLog {
         scan::read(&self.shared.segments, self.durable().0, position)
     }
 
+    /// Where each segment that holds records begins and ends, oldest first.
+    pub fn segments(&self) -> Vec<Range<Position>> {
+        self.shared.segments.ranges()
+    }
+
     /// Deletes the whole segments that end at or below `position`; never the one that is written, nor what is not
     /// on disk yet. Answers how many files went. First the new start is on disk, then the files go, oldest first:
     /// killed in between, the next open removes the rest. Readers that hold a record or stand in a removed segment

@@ -218,6 +218,11 @@ impl Segments {
         list[kept].base
     }
 
+    /// Where each of them begins and ends.
+    pub(super) fn ranges(&self) -> Vec<Range<Position>> {
+        self.list.read().iter().map(|one| Position(one.base)..Position(one.end())).collect()
+    }
+
     /// Takes out those below `base`. Whoever holds one keeps it.
     pub(super) fn forget_below(&self, base: u64) -> Vec<Arc<Segment>> {
         let mut list = self.list.write();

@@ -41,7 +41,11 @@ impl Broker {
             topic.put_group(group, config).map_err(ReceiveError::Invalid)?
         };
         if created {
-            let starts = group.state.lock().config.starts.clone();
+            let starts = {
+                let mut state = group.state.lock();
+                state.active_ms = self.clock.now_ms();
+                state.config.starts.clone()
+            };
             self.catch_up(&topic, &group, &starts);
             changed = true;
         }

@@ -1,11 +1,11 @@
 //! Everything behind the handle: the parts, and how they are put together when a queue is opened.
 //!
 //! Locks, always taken in this order: snapshots → ticking → appender → topics → one group → one of delays, deadlines, halves, producers,
-//! wakers.
+//! wakers, keeping.
 
 use super::append::Appender;
 use super::dispatch::Dispatcher;
-use super::retention::OwnerHold;
+use super::retention::{Keeping, OwnerHold};
 use super::snapshot::Snapshots;
 use super::topic::Topics;
 use super::{Durable, OpenError, Policies, QueueOptions};
@@ -75,6 +75,8 @@ pub(super) struct Broker {
     pub(super) snapshots: Mutex<Snapshots>,
     /// A snapshot is made when the dispatcher comes here.
     pub(super) next_snapshot: AtomicU64,
+    /// What was found the last time.
+    pub(super) keeping: Mutex<Keeping>,
     pub(super) bells: Arc<Bells>,
 }
 
@@ -180,6 +182,7 @@ impl Broker {
             owner_hold: OwnerHold::default(),
             snapshots: Mutex::default(),
             next_snapshot: AtomicU64::new(u64::MAX),
+            keeping: Mutex::default(),
             bells: Arc::default(),
             options,
             policies,
@@ -270,10 +273,17 @@ impl Broker {
                 Vec::new()
             }
         };
-        for GroupProgress { topic, group, queues } in groups {
+        let now_ms = self.clock.now_ms();
+        for group in self.topics.all().iter().flat_map(|topic| topic.groups()) {
+            group.state.lock().active_ms = now_ms;
+        }
+        for GroupProgress { topic, group, queues, idle_ms } in groups {
             let (topic, _) = self.topics.put(&topic, queues.len() as u32).map_err(OpenError::Invalid)?;
             let (group, _) = topic.put_group(&group, GroupConfig::default).map_err(OpenError::Invalid)?;
-            group.state.lock().queues = queues;
+            let mut state = group.state.lock();
+            state.queues = queues;
+            // Not by the time of day: while the process was down nobody could be active.
+            state.active_ms = now_ms.saturating_sub(idle_ms);
         }
         Ok(())
     }

@@ -133,6 +133,7 @@ impl Broker {
             let mut state = group.state.lock();
             // Read under the lock: who comes second also has the later time, so ack and expiry cannot both win.
             let now_ms = self.clock.now_ms();
+            state.active_ms = now_ms;
             let results: Results<T> =
                 receipts.iter().map(|receipt| each(&group, &mut state, now_ms, receipt)).collect();
             let mut wakers = state.wake_starved();

@@ -56,6 +56,7 @@ pub use answer::{
 pub use error::{AppendError, CheckpointError, ProducerError, ReceiptError, ReceiveError, TransactionError};
 pub use keys::LOOK_UP_MAX;
 pub use options::{Acknowledge, Durability, Policies, QueueOptions, Space};
+pub use retention::{HeldBy, Keeping};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 
 use crate::log::{ReadError, RecordKind};
@@ -404,10 +405,12 @@ impl Queue {
     pub fn close(&self) -> Result<(), AppendError> {
         let drained = self.wait_durable(self.end());
         self.threads.stop();
+        // Written in any case: how long groups were idle.
+        self.broker.acks_changed.store(true, Ordering::Release);
         if let (Ok(()), Err(error)) = (drained, self.broker.checkpoint(true)) {
             tracing::warn!(%error, "last acknowledgements are not checkpointed; their messages come again");
         }
-        if let Err(error) = self.broker.snapshot(true) {
+        if let Err(error) = self.broker.snapshot() {
             tracing::warn!(%error, "no snapshot is made; the next start reads more of the log");
         }
         self.broker.log.close()
@@ -421,10 +424,19 @@ impl Queue {
     pub fn dispatched(&self) -> Position {
         self.broker.dispatched()
     }
+    /// How much of the log is kept, what holds it and since when, as was found when it was last looked.
+    pub fn keeping(&self) -> Keeping {
+        self.broker.keeping()
+    }
+    /// Deletes the segments that are older than `retention_ms` and that nothing holds; the queue does so by itself.
+    /// Answers how many went. What an error leaves, a later call or the next start deletes. Blocks on the disk.
+    pub fn delete_unheld(&self) -> Result<usize, CheckpointError> {
+        self.broker.delete_unheld()
+    }
     /// Makes a snapshot now, so that a start reads only what comes after it; the queue does so by itself after every
     /// `snapshot_every_bytes`. Blocks on the disk.
     pub fn snapshot(&self) -> Result<(), CheckpointError> {
-        self.broker.snapshot(false)
+        self.broker.snapshot()
     }
     /// Writes the acknowledgements to disk now, if they changed; the timer thread does so every `ack_sync_ms`.
     /// Blocks until the log is on disk as far as the acknowledgements rest on it.

@@ -58,14 +58,18 @@ impl Broker {
     fn capture(&self) -> Vec<u8> {
         let groups: Vec<_> = self.topics.all().iter().flat_map(|topic| topic.groups()).collect();
         let mut body = checkpoint::begin(groups.len() as u32);
+        let now_ms = self.clock.now_ms();
+        let mut idle = Vec::with_capacity(groups.len());
         for group in &groups {
             let state = group.state.lock();
             checkpoint::encode_group(&mut body, &group.topic, &group.name, &state.queues);
+            idle.push(now_ms.saturating_sub(state.active_ms));
         }
+        idle.into_iter().for_each(|idle_ms| checkpoint::encode_idle(&mut body, idle_ms));
         body
     }
 
-    pub(super) fn wait_synced(&self, end: Position, even_when_stopping: bool) -> Result<(), CheckpointError> {
+    fn wait_synced(&self, end: Position, even_when_stopping: bool) -> Result<(), CheckpointError> {
         while self.log.synced() < end {
             let stopping = self.bells.stopping() && !even_when_stopping;
             if stopping || self.bells.poisoned.load(Ordering::Acquire) {

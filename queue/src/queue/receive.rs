@@ -76,6 +76,7 @@ impl Broker {
         }
         let queues = topic.queues();
         let mut state = group.state.lock();
+        state.active_ms = self.clock.now_ms();
         let mut receiving = Receiving {
             broker: self,
             group: &group,

@@ -22,10 +22,10 @@ use super::CheckpointError;
 use super::broker::{Broker, CatchUp, io_error};
 use crate::log::OpenError;
 use crate::snapshot::{self, Body, Snapshot};
+use crate::sync::atomic::Ordering;
 use crate::{Position, log::FIRST_POSITION};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Entries looked at for deadlines before a start is done; more are looked at by the timers.
 const CATCH_UP_AT_START: u64 = 65_536;
@@ -36,6 +36,8 @@ pub(super) struct Snapshots {
     pub(super) newest: Option<Position>,
     /// The log is kept from here on, in case the newest is damaged.
     pub(super) older: Option<Position>,
+    /// A deletion was begun and has not removed everything.
+    pub(super) leftovers: bool,
 }
 
 /// How far a start has come by a snapshot.
@@ -51,12 +53,17 @@ pub(super) struct Resumed {
 impl Broker {
     /// Makes a snapshot, unless nothing came since the last one. Blocks until the log is on disk as far as the
     /// snapshot rests on it.
-    pub(super) fn snapshot(&self, even_when_stopping: bool) -> Result<(), CheckpointError> {
+    pub(super) fn snapshot(&self) -> Result<(), CheckpointError> {
         let mut snapshots = self.snapshots.lock();
-        let at = self.dispatched();
-        if snapshots.newest == Some(at) {
+        if snapshots.newest == Some(self.dispatched()) {
             return Ok(());
         }
+        self.make_snapshot(&mut snapshots)
+    }
+
+    /// Makes one also when nothing came: the older one then holds the log no longer.
+    pub(super) fn make_snapshot(&self, snapshots: &mut Snapshots) -> Result<(), CheckpointError> {
+        let at = self.dispatched();
         let topics = self.topics.all();
         let mut indexes = Vec::with_capacity(topics.len());
         for topic in &topics {
@@ -67,12 +74,17 @@ impl Broker {
         body.delays(&self.delays.lock());
         self.halves.lock().encode(&mut body.0);
         self.producers.lock().encode(&mut body.0);
-        self.wait_synced(self.log.end(), even_when_stopping)?;
+        self.wait_on_disk()?;
         snapshot::store(self.storage.as_ref(), self.log.log_id(), at, &body.0)?;
         snapshots.older = snapshots.newest.or(snapshots.older);
         snapshots.newest = Some(at);
         self.next_snapshot.store(at.0.saturating_add(self.policies.snapshot_every_bytes), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Everything that is accepted now is on disk; in async mode it is synced at once.
+    pub(super) fn wait_on_disk(&self) -> Result<(), CheckpointError> {
+        self.log.wait_synced(self.log.end()).map_err(|_| CheckpointError::LogStopped)
     }
 
     /// Takes over the newest snapshot whose index is what stands on disk, else the older one, else what there is but
@@ -82,7 +94,8 @@ impl Broker {
         let (start, end) = (self.log.start(), recovered.end);
         let found = snapshot::load(self.storage.as_ref(), self.log.log_id(), end)?;
         let at = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|snapshot| snapshot.at);
-        *self.snapshots.get_mut() = Snapshots { newest: at(&found.newest), older: at(&found.older) };
+        *self.snapshots.get_mut() =
+            Snapshots { newest: at(&found.newest), older: at(&found.older), leftovers: false };
         let candidates: Vec<Snapshot> = found.newest.into_iter().chain(found.older).collect();
         let mut good = None;
         for (index, snapshot) in candidates.iter().enumerate() {
@@ -147,7 +160,10 @@ impl Broker {
         }
         for topic in self.topics.all().iter().filter(|_| start > FIRST_POSITION) {
             for queue in topic.queues() {
-                let moved = queue.first_at(start).and_then(|oldest| queue.raise_oldest(oldest));
+                let moved = queue.first_at(start).and_then(|oldest| {
+                    queue.raise_oldest(oldest);
+                    queue.trim()
+                });
                 moved.map_err(|error| io_error(Path::new("consumequeue"), error))?;
             }
         }

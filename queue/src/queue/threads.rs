@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// After a file could not be written, it is tried again after this time.
 const RETRY: Duration = Duration::from_millis(200);
-/// After a snapshot could not be made, it is tried again after this time.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
+/// After a snapshot could not be made, or a segment not be deleted, it is tried again after this time.
+const KEEP_RETRY: Duration = Duration::from_secs(5);
 /// What may be deleted is looked for this often.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// The same for the key index, which nobody waits for.
@@ -139,21 +139,26 @@ fn run_checkpoints(broker: &Broker) {
 }
 
 fn run_keeper(broker: &Broker) {
+    let mut looked = Instant::now();
     while !broker.bells.stopping() {
         let due = broker.next_snapshot.load(Ordering::Relaxed);
-        if broker.dispatched().0 < due {
-            broker.bells.keeper.wait(Some(KEEP_EVERY));
-            continue;
-        }
-        match broker.snapshot(false) {
-            Ok(()) => {}
+        let made = if broker.dispatched().0 >= due { broker.snapshot() } else { Ok(()) };
+        let made = made.and_then(|()| {
+            if looked.elapsed() >= KEEP_EVERY {
+                looked = Instant::now();
+                broker.delete_unheld()?;
+            }
+            Ok(())
+        });
+        match made {
+            Ok(()) => broker.bells.keeper.wait(Some(KEEP_EVERY.saturating_sub(looked.elapsed()))),
             Err(CheckpointError::LogStopped) => return,
             Err(error @ CheckpointError::Io(_)) => {
-                tracing::warn!(%error, "no snapshot is made");
+                tracing::warn!(%error, "no snapshot is made, or old segments are not deleted");
                 // Nobody rings for one until then.
-                broker.next_snapshot.store(u64::MAX, Ordering::Relaxed);
-                broker.bells.keeper.wait(Some(SNAPSHOT_RETRY));
-                broker.next_snapshot.store(due, Ordering::Relaxed);
+                let next = broker.next_snapshot.swap(u64::MAX, Ordering::Relaxed);
+                broker.bells.keeper.wait(Some(KEEP_RETRY));
+                broker.next_snapshot.store(next, Ordering::Relaxed);
             }
         }
     }

@@ -72,6 +72,7 @@ fn nothing_promised_is_lost_in_any_crash() {
     let tally = tally.into_inner();
     println!("{} histories: {tally:?}", next.into_inner());
     assert!(tally.in_recovery > tally.crashes / 10 && tally.lost > tally.crashes / 10);
+    assert!(tally.segments > tally.crashes / 50 && tally.deleted > tally.crashes / 10);
     assert!(tally.again > tally.crashes / 100 && tally.reports > tally.crashes / 10);
 }
 

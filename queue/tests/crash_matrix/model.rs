@@ -18,6 +18,8 @@ pub(crate) enum Fate {
     RollingBack(Position),
     /// Its rollback was told durable: it must never be seen.
     RolledBack,
+    /// Retention took it, and was allowed to: it must not come back.
+    Deleted,
 }
 
 /// A message that began as a half message.
@@ -49,6 +51,8 @@ pub(crate) struct Sent {
     pub(crate) end: Position,
     pub(crate) fate: Fate,
     pub(crate) half: Option<Half>,
+    /// When it was sent.
+    pub(crate) at_ms: u64,
 }
 
 /// A group that acknowledges.
@@ -56,7 +60,9 @@ pub(crate) struct Sent {
 pub(crate) struct GroupModel {
     /// Acknowledged, or its report settled, in any life.
     pub(crate) done: HashSet<u32>,
-    /// The same in this life.
+    /// Delivered in this life, and not done since.
+    pub(crate) open: HashSet<u32>,
+    /// The same as `done` in this life.
     pub(crate) now: HashSet<u32>,
     /// The same, covered by a checkpoint that was told written: must never come again.
     pub(crate) safe: HashSet<u32>,
@@ -80,6 +86,13 @@ pub(crate) struct Model {
     pub(crate) queues_min: u32,
     /// Numbered batches: their first message, and where it was told to stand.
     pub(crate) numbered: BTreeMap<u64, (u32, Position)>,
+    /// Messages that were old enough and dealt with by all groups when something was deleted.
+    pub(crate) deletable: HashSet<u32>,
+    /// No offset below may be given out again, though the messages there are deleted.
+    pub(crate) offsets: HashMap<(usize, u32), u64>,
+    /// Owner's word in this life, and the furthest it was ever given.
+    pub(crate) released: Option<Position>,
+    pub(crate) released_ever: Position,
 }
 
 /// The payload of message `id`: says which it is, and fills `len` bytes.
@@ -137,21 +150,63 @@ impl Model {
         }
         for group in &mut self.groups {
             group.now.clear();
+            group.open.clear();
             group.leases.clear();
         }
+        self.released = None;
+    }
+
+    /// Retention may take what is dealt with now, if it is old enough and in a topic that has groups; of the other
+    /// topic everything that is old enough.
+    pub(crate) fn may_delete(&mut self, now_ms: u64, retention_ms: u64) {
+        for (id, sent) in (0..).zip(&self.sent) {
+            // What was done in an earlier life may be on disk, told so or not.
+            let dealt_with =
+                || self.groups.iter().all(|group| group.done.contains(&id) && !group.open.contains(&id));
+            let old = sent.at_ms.saturating_add(retention_ms) <= now_ms;
+            if old && (sent.topic > 0 || dealt_with()) {
+                self.deletable.insert(id);
+            }
+        }
+    }
+
+    /// The log begins at `start` now: what was seen below is not looked for any more, its offsets stay taken.
+    pub(crate) fn begins_at(&mut self, start: Position) {
+        for ((topic, queue, offset), (_, position)) in &self.seen {
+            if *position < start {
+                let taken = self.offsets.entry((*topic, *queue)).or_default();
+                *taken = (*taken).max(offset + 1);
+            }
+        }
+        self.seen.retain(|_, (_, position)| *position >= start);
     }
 
     /// `there`: ids that the log holds after a crash. What was promised is there, batches are whole, and what is
     /// missing is missing from the end.
-    pub(crate) fn look(&mut self, there: &HashSet<u32>) {
+    pub(crate) fn look(&mut self, there: &HashSet<u32>, start: Position) {
         let mut first_missing = None;
         let mut batch_there: HashMap<u32, bool> = HashMap::new();
         let mut accepted: Vec<_> = self.sent.iter_mut().enumerate().collect();
         accepted.sort_by_key(|(_, sent)| sent.batch);
+        let dealt_with = |id: u32| {
+            self.groups
+                .iter()
+                .map(|group| (group.safe.contains(&id), group.done.contains(&id)))
+                .collect::<Vec<_>>()
+        };
         for (id, sent) in accepted {
             let here = there.contains(&(id as u32));
+            let known = matches!(sent.fate, Fate::Accepted | Fate::Durable);
+            if known && !here && sent.end <= start && self.deletable.contains(&(id as u32)) {
+                sent.fate = Fate::Deleted;
+            }
             match sent.fate {
-                Fate::Durable => assert!(here, "message {id} was durable and is lost"),
+                Fate::Deleted => assert!(!here, "message {id} was deleted and came back"),
+                Fate::Durable => assert!(
+                    here,
+                    "message {id} was durable and is lost: {sent:?}, the log begins at {start}, safe and done: {:?}",
+                    dealt_with(id as u32)
+                ),
                 Fate::Gone => assert!(!here, "message {id} came back after a crash without it"),
                 Fate::Accepted => {
                     let whole = *batch_there.entry(sent.batch).or_insert(here);

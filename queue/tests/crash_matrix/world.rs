@@ -20,18 +20,9 @@ const KEYS: [&str; 3] = ["k0", "k1", "k2"];
 const ATTEMPTS_MAX: u32 = 3;
 const LEASE_MS: u64 = 1_000;
 const PRODUCER: &str = "till 7";
-const POLICIES: Policies = Policies {
-    check_first_ms: 2_000,
-    check_every_ms: 1_000,
-    checks_max: 2,
-    retention_ms: u64::MAX,
-    group_expiry_ms: u64::MAX,
-    snapshot_every_bytes: u64::MAX,
-    owner_holds: false,
-    delayed_max: 1_000,
-    carry_after_ms: 60_000,
-    delay_levels_ms: Policies::DELAY_LEVELS_MS,
-};
+const CHECK_FIRST_MS: u64 = 2_000;
+const CHECK_EVERY_MS: u64 = 1_000;
+const CHECKS_MAX: u32 = 2;
 /// Waits for another thread end with an error after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,6 +39,9 @@ pub(crate) struct Tally {
     /// Acknowledged, not checkpointed, and delivered again after a crash.
     pub(crate) again: u64,
     pub(crate) reports: u64,
+    /// Segments that retention deleted, and messages with them.
+    pub(crate) segments: u64,
+    pub(crate) deleted: u64,
 }
 
 impl Tally {
@@ -59,6 +53,8 @@ impl Tally {
         self.delivered += other.delivered;
         self.again += other.again;
         self.reports += other.reports;
+        self.segments += other.segments;
+        self.deleted += other.deleted;
     }
 }
 
@@ -74,6 +70,7 @@ pub(crate) struct World {
     storage: Arc<FaultyStorage>,
     clock: Arc<ManualClock>,
     options: QueueOptions,
+    policies: Policies,
     pub(crate) model: Model,
     random: Random,
     /// Everything below is on disk for good: no crash takes it.
@@ -107,7 +104,18 @@ impl World {
             timer_thread: false,
             ..QueueOptions::new(dir.path())
         };
+        let policies = Policies {
+            check_first_ms: CHECK_FIRST_MS,
+            check_every_ms: CHECK_EVERY_MS,
+            checks_max: CHECKS_MAX,
+            retention_ms: if random.percent(80) { random.below(3_000) } else { u64::MAX },
+            owner_holds: random.percent(30),
+            delayed_max: 1_000,
+            carry_after_ms: 60_000,
+            ..Policies::default()
+        };
         Self {
+            policies,
             storage: FaultyStorage::new(dir.path()),
             _dir: dir,
             clock: Arc::new(ManualClock::new(NOW_MS)),
@@ -139,7 +147,8 @@ impl World {
             life.arm(&self.storage);
         }
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        match Queue::open_with(self.options.clone(), POLICIES, self.storage.as_storage(), clock) {
+        match Queue::open_with(self.options.clone(), self.policies.clone(), self.storage.as_storage(), clock)
+        {
             Err(error) => {
                 let may = life.may_refuse(&self.storage, ended_before);
                 assert!(may && !matches!(error, OpenError::Corrupt { .. }), "{life:?}: {error}");
@@ -151,6 +160,10 @@ impl World {
             Ok(queue) => {
                 self.look(&queue);
                 if !self.model.ordered {
+                    for group in GROUPS {
+                        // Without its groups a topic keeps nothing.
+                        let _ = queue.put_group(TOPICS[0], group, StartFrom::First, None, None);
+                    }
                     self.model.ordered = queue.set_ordered(TOPICS[0], GROUPS[ORDERED], true).is_ok();
                 }
                 if !life.early {
@@ -197,6 +210,8 @@ impl World {
         self.kept = queue.end();
         self.cached = self.kept;
         self.scanned = None;
+        let start = queue.start();
+        self.model.begins_at(start);
         let mut there = HashSet::new();
         let mut placed: HashMap<(usize, u32, u64), (u32, Position)> = HashMap::new();
         let mut delivered = HashSet::new();
@@ -211,7 +226,11 @@ impl World {
                 continue;
             }
             assert!(delivered.insert(id), "message {id} stands twice in its queue");
-            let end = ends.entry((topic, message.queue)).or_default();
+            let place = (topic, message.queue);
+            let taken = self.model.offsets.get(&place).copied().unwrap_or_default();
+            assert!(message.offset >= taken, "offset {} of {place:?} was given out before", message.offset);
+            let begins = start > tidegate_queue::log::FIRST_POSITION;
+            let end = ends.entry(place).or_insert(if begins { message.offset } else { 0 });
             assert_eq!(message.offset, *end, "offsets of {} {} are dense", message.topic, message.queue);
             *end += 1;
             placed.insert((topic, message.queue, message.offset), (id, message.position));
@@ -219,7 +238,7 @@ impl World {
         for (place, was) in &self.model.seen {
             assert_eq!(placed.get(place), Some(was), "what was seen at {place:?} is there no more");
         }
-        self.model.look(&there);
+        self.model.look(&there, start);
         self.model.seen = placed;
         for topic in queue.stats() {
             let known = TOPICS.iter().position(|name| *name == topic.topic).expect("no other topic was made");
@@ -267,7 +286,70 @@ impl World {
                 }
             }
             89..92 => drop(queue.snapshot()),
+            92..96 => {
+                self.work_off(queue, life);
+                self.clock.advance(self.random.below(3_000));
+                self.delete(queue);
+            }
+            96..97 => self.delete(queue),
             _ => self.settle_down(queue, life),
+        }
+    }
+
+    /// Deletes what nothing holds.
+    fn delete(&mut self, queue: &Queue) {
+        if self.random.percent(50) {
+            let durable: Vec<_> = self.model.sent.iter().filter(|sent| sent.fate == Fate::Durable).collect();
+            if !durable.is_empty() {
+                let position = durable[self.random.below(durable.len() as u64) as usize].end;
+                queue.release_below(position);
+                self.model.released = self.model.released.max(Some(position));
+                self.model.released_ever = self.model.released_ever.max(position);
+            }
+        }
+        // A group that was not told made might not be there.
+        if !self.model.ordered {
+            return;
+        }
+        self.note_durable(queue);
+        self.model.may_delete(self.clock.now_ms(), self.policies.retention_ms);
+        let before = queue.start();
+        match queue.delete_unheld() {
+            Ok(0) => {}
+            Ok(segments) => {
+                self.model.told_checkpointed();
+                self.tally.segments += segments as u64;
+            }
+            Err(_) => {}
+        }
+        let start = queue.start();
+        let header = tidegate_queue::log::FIRST_POSITION.0;
+        if self.policies.owner_holds && start > before {
+            assert!(
+                Some(Position(start.0 - header)) <= self.model.released,
+                "the owner needs what is deleted"
+            );
+        }
+    }
+
+    /// All groups deal with what is there, or with most of it.
+    fn work_off(&mut self, queue: &Queue, life: &Life) {
+        for _ in 0..3 {
+            self.clock.advance(700);
+            queue.tick();
+            self.settle_down(queue, life);
+            self.reports(queue, 100);
+            for group in 0..GROUPS.len() {
+                self.receive_up_to(queue, group, 100);
+                while let Some((id, receipt, live)) = self.pick(group) {
+                    let result = queue.ack(TOPICS[0], GROUPS[group], &[receipt]).remove(0);
+                    assert_eq!(result.is_ok(), live, "an acknowledgement counts until the lease ends");
+                    if live {
+                        self.done(group, id);
+                    }
+                    self.model.groups[group].leases.remove(&id);
+                }
+            }
         }
     }
 
@@ -299,6 +381,7 @@ impl World {
                 end: Position(0),
                 fate: Fate::Accepted,
                 half: None,
+                at_ms: now_ms,
             });
         }
         let sequence = self.model.numbered.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -383,8 +466,19 @@ impl World {
     /// One more message, alone in its batch, in queue 0.
     fn push_one(&mut self, fate: Fate, end: Position, due_ms: u64, half: Option<Half>) {
         let (batch, deadline_ms) = (self.model.batches, u64::MAX);
-        let sent =
-            Sent { batch, topic: 0, queue: Some(0), due_ms, deadline_ms, len: 8, key: 0, end, fate, half };
+        let sent = Sent {
+            batch,
+            topic: 0,
+            queue: Some(0),
+            due_ms,
+            deadline_ms,
+            len: 8,
+            key: 0,
+            end,
+            fate,
+            half,
+            at_ms: self.now_ms(),
+        };
         self.model.sent.push(sent);
         self.model.batches += 1;
     }
@@ -435,7 +529,7 @@ impl World {
         let (Some(decided), now_ms) = (decided, self.clock.now_ms()) else { return };
         let batches = &mut self.model.batches;
         let sent = &mut self.model.sent[id];
-        let committed = matches!(sent.fate, Fate::Accepted | Fate::Durable);
+        let committed = matches!(sent.fate, Fate::Accepted | Fate::Durable | Fate::Deleted);
         let rolled_back = matches!(sent.fate, Fate::RolledBack | Fate::RollingBack(_));
         match decided {
             Ok(appended) if commits => {
@@ -454,8 +548,7 @@ impl World {
             }
             Err(TransactionError::Decided(Outcome::Committed)) => assert!(committed && !commits),
             Err(TransactionError::Decided(Outcome::RolledBack)) => {
-                let waited_ms =
-                    POLICIES.check_first_ms + POLICIES.check_every_ms * u64::from(POLICIES.checks_max);
+                let waited_ms = CHECK_FIRST_MS + CHECK_EVERY_MS * u64::from(CHECKS_MAX);
                 assert!(
                     half.rollback_asked || now_ms >= half.begun_ms + waited_ms,
                     "{id} is rolled back too early"
@@ -529,6 +622,7 @@ impl World {
             let group = &mut self.model.groups[group];
             self.tally.delivered += 1;
             *group.deliveries.entry(id).or_default() += 1;
+            group.open.insert(id);
             self.tally.again += u64::from(group.done.contains(&id));
             assert!(!group.now.contains(&id), "message {id} was acknowledged in this life");
             assert!(!group.safe.contains(&id), "message {id} was acknowledged and checkpointed");
@@ -540,7 +634,7 @@ impl World {
 
     /// Whatever stands before one of these in its queue, with the same key, was dealt with.
     fn check_order(&mut self, queue: &Queue, found: &[Delivery]) {
-        for message in queue.scan(self.scanned.unwrap_or(queue.start())).map(Result::unwrap) {
+        for message in queue.scan(self.scanned.unwrap_or_default().max(queue.start())).map(Result::unwrap) {
             self.scanned = Some(message.position);
             let waits = message.times.deliver_at_ms.is_some_and(|at_ms| at_ms > message.times.born_at_ms);
             let (id, topic) = self.check_content(&message);
@@ -595,6 +689,7 @@ impl World {
     fn done(&mut self, group: usize, id: u32) {
         let group = &mut self.model.groups[group];
         group.done.insert(id);
+        group.open.remove(&id);
         assert!(group.now.insert(id), "message {id} was settled twice in one life");
     }
 
@@ -642,8 +737,9 @@ impl World {
     /// A last life without trouble: everything that was promised is accounted for in each group.
     pub(crate) fn finish(mut self) -> Tally {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let queue = Queue::open_with(self.options.clone(), POLICIES, self.storage.as_storage(), clock)
-            .expect("opens");
+        let queue =
+            Queue::open_with(self.options.clone(), self.policies.clone(), self.storage.as_storage(), clock)
+                .expect("opens");
         self.look(&queue);
         self.ended_before = self.storage.ended();
         let calm = Life { trouble: Trouble::None, early: false, closes: true, loss: None };
@@ -685,6 +781,7 @@ impl World {
         }
         queue.close().expect("closes");
         let gone = self.model.sent.iter().filter(|sent| sent.fate == Fate::Gone).count() as u64;
-        Tally { lost: gone, kept: self.model.sent.len() as u64 - gone, ..self.tally }
+        let deleted = self.model.sent.iter().filter(|sent| sent.fate == Fate::Deleted).count() as u64;
+        Tally { lost: gone, kept: self.model.sent.len() as u64 - gone, deleted, ..self.tally }
     }
 }
