@@ -32,6 +32,8 @@ use tracing::{error, info};
 
 /// Long polls at once in a gateway; more are answered at once.
 const TICKET_WAITERS_MAX: usize = 200_000;
+/// Look-ups by key at once; each may read from the disk.
+const SEARCHES_MAX: usize = 16;
 /// Between two looks of a draining core at its connections.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
@@ -195,7 +197,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         receives: Semaphore::new(config.queue.waiting_receives_max),
         syncs: Semaphore::new(1),
         checks: CheckNews::default(),
-        searches: Semaphore::new(1),
+        searches: Semaphore::new(SEARCHES_MAX),
         rates: Rates::default(),
         started_at_ms: clock.now_ms(),
         clock,

@@ -58,7 +58,7 @@ pub struct App {
     pub syncs: Semaphore,
     /// Who waits for checks of transactions.
     pub checks: CheckNews,
-    /// Turns to search the log for a key.
+    /// Places for look-ups by key.
     pub searches: Semaphore,
     /// Messages a second by topic and group.
     pub rates: Rates,

@@ -1,22 +1,20 @@
-//! `GET /v1/topics/{topic}/messages?id=…|key=…`.
-//!
-//! An id is a position and costs one read. For keys there is no index yet: the log is searched on a thread of
-//! its own, one search at a time, within a bound of time.
+//! `GET /v1/topics/{topic}/messages?id=…|key=…`: an id costs one read, a key the few that the key index names.
 
-use super::{looked_up, not_internal};
+use super::{looked_up, not_internal, off_the_loop};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::state::Core;
 use http::StatusCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_client::wire::ReceiveAnswer;
 use tidegate_queue::{Message, Position, Queue};
+use tokio::time::{Instant, sleep};
 
-/// Messages of one key that are told, at most.
+/// Messages of one key that are told, at most: the newest.
 const FOUND_MAX: usize = 64;
-/// A search ends after; what it would have missed is told as "busy", never as "not there".
-const SEARCH_MAX: Duration = Duration::from_secs(5);
-/// Records between two looks at the time.
-const STEP: usize = 1_024;
+/// How long a look-up waits until what was durable when it came can be found. What it would have missed is told as
+/// "busy", never as "not there".
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+const CATCH_UP_STEP: Duration = Duration::from_millis(2);
 
 pub(in crate::api) async fn look_up(
     core: &Core,
@@ -28,19 +26,17 @@ pub(in crate::api) async fn look_up(
         (Some(id), None) => {
             let id =
                 id.parse().map_err(|_| Refusal::BadRequest(format!("`id` {id} is no message id").into()))?;
-            core.app.queue.find(Position(id)).filter(|message| *message.topic == *topic).into_iter().collect()
+            let queue = core.app.queue.clone();
+            let found = off_the_loop(move || queue.find(Position(id))).await?;
+            found.filter(|message| *message.topic == *topic).into_iter().collect()
         }
         (None, Some(key)) => {
             let _turn = core
                 .app
                 .searches
                 .try_acquire()
-                .map_err(|_| Refusal::QueueBusy("another search of the log is running; retry shortly"))?;
-            let (queue, topic, key) = (core.app.queue.clone(), topic.to_owned(), key.into_owned());
-            let search = tokio::task::spawn_blocking(move || search(&queue, &topic, &key));
-            search.await.ok().flatten().ok_or(Refusal::QueueBusy(
-                "the log is too long to be searched for a key in time; look the message up by its id",
-            ))?
+                .map_err(|_| Refusal::QueueBusy("too many look-ups by key are running; retry shortly"))?;
+            by_key(&core.app.queue, topic, &key).await?
         }
         _ => return Err(Refusal::BadRequest("exactly one of `id` and `key` is needed".into())),
     };
@@ -48,21 +44,19 @@ pub(in crate::api) async fn look_up(
     Ok(answer::json(StatusCode::OK, &ReceiveAnswer { messages }))
 }
 
-/// `None`: out of time.
-fn search(queue: &Queue, topic: &str, key: &str) -> Option<Vec<Message>> {
-    let end = Instant::now() + SEARCH_MAX;
-    let mut found = Vec::new();
-    // A part that cannot be read ends the search: the log says so itself.
-    for (count, message) in queue.scan(queue.start()).map_while(Result::ok).enumerate() {
-        if *message.topic == *topic && message.keys.iter().any(|candidate| *candidate == *key) {
-            found.push(message);
-            if found.len() == FOUND_MAX {
-                break;
-            }
-        }
-        if count % STEP == STEP - 1 && Instant::now() >= end {
-            return None;
-        }
+/// Newest first. Cancel safe.
+async fn by_key(queue: &Queue, topic: &str, key: &str) -> Result<Vec<Message>, Refusal> {
+    let (target, end) = (queue.durable(), Instant::now() + CATCH_UP_MAX);
+    while queue.dispatched() < target && Instant::now() < end {
+        sleep(CATCH_UP_STEP).await;
     }
-    Some(found)
+    let (looking, topic, key) = (queue.clone(), topic.to_owned(), key.to_owned());
+    let found = off_the_loop(move || looking.look_up_key(&topic, &key, FOUND_MAX)).await?;
+    if queue.keys_reach() < target {
+        return Err(Refusal::QueueBusy(
+            "the index of keys is not up to date: it is being made, or the disk is full; retry later, or look \
+             the message up by its id",
+        ));
+    }
+    Ok(found)
 }
