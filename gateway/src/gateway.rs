@@ -125,6 +125,7 @@ impl Gateway {
                 tasks.spawn_local(redis::run_follow(core.clone()));
                 tasks.spawn_local(redis::run_news(core.clone()));
                 tasks.spawn_local(redis::run_sweep(core.clone()));
+                tasks.spawn_local(redis::run_keep(core.clone()));
             } else {
                 tasks.spawn_local(run_settle(core.clone()));
                 tasks.spawn_local(snapshots::run(core.clone()));

@@ -2,7 +2,8 @@
 --
 -- keys   s t b o d w r x a m
 -- args   recovery (pause.lua), gateway, then records, each a msgpack array:
---        {'S', version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item, born} a sale
+--        {'S', version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item, born, over} a sale; over: when it
+--        was put to rest, or 0
 --        {'R', restock id, units}
 --        {'O', ticket, hash of the buyer, packed ticket's fields} an order
 --        {'T', ticket, version, status, at, buyer, quantity, claim epoch, order id, pay by, payment id, reason, hash of the
@@ -11,12 +12,14 @@
 -- reply  'ok', or 'over' when this recovery has ended or another has begun
 -- keeps  the newest version of a ticket wins, of equals the highest claim epoch, then what holds its units; available may go
 --        below zero; a note whose record turns up is cleared; a ticket of which only a transition is known can be found
---        and is its buyer's like every other: the log with its order may never come
+--        and is its buyer's like every other: the log with its order may never come. Of a sale at rest, logs may lack
+--        whatever was before: what they still have of that is passed over, for a ticket without its last step is no ticket
 local recovery, me = ARGV[1], ARGV[2]
-local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret', 'born')
+local m = redis.call('HMGET', S, 'paused', 'rec', 'v', 'res', 'live', 'sold', 'back', 'ret', 'born', 'over')
 if not m[1] or m[1] == '' or m[2] ~= recovery then return 'over' end
 local version, res, live, sold, back = tonumber(m[3]), tonumber(m[4]), tonumber(m[5]), tonumber(m[6]), tonumber(m[7])
 local ret, born = tonumber(m[8]), tonumber(m[9])
+local over = tonumber(m[10] or 0)
 local feed = {}
 local REFUNDS_MAX = 8
 -- Which of two steps to the same version is kept when a lost server took the one and its successor the other.
@@ -115,6 +118,7 @@ end
 
 local function order(r)
   local id, o = r[2], r[4]
+  if over > 0 and o[WON] <= over then return end
   local before, t = load(id)
   if not t then
     t = o
@@ -135,6 +139,7 @@ end
 
 local function transition(r)
   local id, v, status, at, epoch = r[2], r[3], r[4], r[5], r[8]
+  if over > 0 and at <= over then return end
   local before, t = load(id)
   if not t then
     t = blank(r[6], r[7])
@@ -177,6 +182,28 @@ local function late_money(r)
   redis.call('HSET', S, 'f' .. id, cmsgpack.pack(waiting[REFUNDS]))
 end
 
+-- The sale was put to rest: what other logs brought in of the time before goes again.
+local function rest(at)
+  over = at
+  redis.call('HSET', S, 'over', string.format('%.0f', at))
+  local old, cursor = {}, '0'
+  repeat
+    local page = redis.call('HSCAN', T, cursor, 'COUNT', 1000)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do
+      local t = page[2][i + 1] ~= 'x' and cmsgpack.unpack(page[2][i + 1])
+      if t and math.max(t[WON], t[UPDATED]) <= at then old[page[2][i]] = t end
+    end
+  until cursor == '0'
+  for id, t in pairs(old) do
+    local l, s, r = effect(t)
+    live, sold, back = live - l, sold - s, back - r
+    if redis.call('ZREM', O, note(id, t)) == 1 and RELEASED[t[STATUS]] then ret = ret - t[QUANTITY] end
+    redis.call('HDEL', T, id)
+    redis.call('ZREM', D, id)
+  end
+end
+
 for i = 3, #ARGV do
   local r = cmsgpack.unpack(ARGV[i])
   local kind = r[1]
@@ -197,6 +224,7 @@ for i = 3, #ARGV do
     version, born = r[2], r[14]
     redis.call('HSET', S, 'v', r[2], 'born', r[14], 'sw', r[3], 'spec', r[4], 'ini', r[5], 'opens', r[6], 'closes', r[7],
       'limit', r[8], 'qmax', r[9], 'cr', r[10], 'deadline', r[11], 'paywin', r[12], 'item', r[13])
+    if r[15] > over then rest(r[15]) end
   end
 end
 if #feed > 0 then redis.call('RPUSH', W, table.concat(feed)) end

@@ -986,3 +986,88 @@ async fn limit_groups_are_refused() {
         Err(SaleError::Invalid(_))
     ));
 }
+
+impl Shop {
+    async fn rest(&self, settled_ms: u64) -> bool {
+        self.a.ops.rest(&self.keys, &self.look().await.lineage, settled_ms, 200).await.unwrap()
+    }
+
+    async fn switch(&self, to: SaleSwitch) -> Result<(), SaleError> {
+        self.a.ops.switch_sale(&self.keys, &self.look().await.lineage, to).await.unwrap()
+    }
+
+    /// Two tickets, one paid and one given back; closed, and at rest.
+    async fn over(&mut self) -> [TicketId; 2] {
+        let (paid, back) = (self.win("ann").await, self.win("bob").await);
+        self.settle().await;
+        self.done(paid, Transition::Created { order_id: "1" }, 200).await;
+        self.done(paid, Transition::Paid { payment_id: "p" }, 200).await;
+        self.done(back, Transition::Rejected { reason: "no" }, 200).await;
+        self.settle().await;
+        self.switch(SaleSwitch::Closed).await.unwrap();
+        assert!(self.rest(0).await);
+        [paid, back]
+    }
+}
+
+#[tokio::test]
+async fn fm49_only_a_sale_that_owes_nothing_is_put_to_rest_and_it_never_sells_again() {
+    let mut shop = Shop::open(spec(3)).await;
+    let ticket = shop.win("ann").await;
+    assert!(!shop.rest(0).await, "it sells");
+    shop.switch(SaleSwitch::Closed).await.unwrap();
+    shop.goes_on().await;
+    assert!(!shop.rest(0).await, "a note stands");
+    shop.settle().await;
+    assert!(!shop.rest(0).await, "a ticket is live");
+    shop.done(ticket, Transition::Rejected { reason: "no" }, 200).await;
+    assert!(!shop.rest(0).await, "a unit is on its way");
+    shop.settle().await;
+    assert!(!shop.rest(3_600_000).await, "not for long enough");
+    shop.switch(SaleSwitch::Open).await.unwrap();
+    shop.switch(SaleSwitch::Closed).await.unwrap();
+    assert!(shop.rest(0).await && shop.rest(3_600_000).await);
+    assert!(shop.look().await.is_at_rest());
+
+    assert!(matches!(shop.switch(SaleSwitch::Open).await, Err(SaleError::Invalid(_))));
+    assert_eq!(shop.switch(SaleSwitch::Closed).await, Ok(()), "as it is");
+    let lineage = shop.look().await.lineage;
+    let restocked = shop.a.ops.restock(&shop.keys, &lineage, "r", 5).await.unwrap();
+    assert!(matches!(restocked, Err(SaleError::Invalid(_))));
+    let changed = SaleSpec { closes_at_ms: Some(1 << 50), ..shop.spec.clone() };
+    let put = shop.a.ops.put_sale(&shop.keys, &changed, true).await.unwrap();
+    assert!(matches!(put, Err(SaleError::Invalid(_))));
+    assert_eq!(shop.a.ops.put_sale(&shop.keys, &shop.spec, true).await.unwrap(), Ok(SalePut::Unchanged));
+    // Tickets are told as before, and another server with the same data needs nobody's log.
+    shop.server.command(&["HSET", shop.keys.meta(), "lin", "the server before"]);
+    assert_eq!(shop.a.pause(&shop.keys).await, None);
+    assert!(shop.a.ops.read(&shop.keys, &[ticket]).await.unwrap()[0].is_some());
+}
+
+#[tokio::test]
+async fn fm49_what_logs_still_hold_of_a_sale_at_rest_makes_no_ticket_live_again() {
+    for a_first in [true, false] {
+        let mut shop = Shop::open(spec(3)).await;
+        let tickets = shop.over().await;
+        let meta = shop.look().await;
+        // a has let its records go; b, who was away, has the orders and not their ends.
+        let orders = |entry: &&fleet::Entry| matches!(entry.record, testing::OwnedRecord::Order { .. });
+        let orders: Vec<_> = shop.a.log.iter().filter(orders).cloned().collect();
+        shop.b.log.extend(orders);
+        shop.a.log.clear();
+        shop.a.log_sale(&shop.keys, &meta);
+        shop.server.command(&["FLUSHALL"]);
+        let members = ["a".to_owned(), "b".to_owned()];
+        let [first, second] = if a_first { [&shop.a, &shop.b] } else { [&shop.b, &shop.a] };
+        assert!(matches!(first.recover(&shop.keys, &members).await, Resumed::Waiting(_)));
+        assert!(matches!(second.recover(&shop.keys, &members).await, Resumed::Resumed { .. }));
+        let meta = shop.look().await;
+        assert!(meta.is_at_rest(), "{meta:?}");
+        assert!(shop.a.ops.due_last(&shop.keys, 10).await.unwrap().is_empty());
+        for told in shop.a.ops.read(&shop.keys, &tickets).await.unwrap() {
+            assert!(told.is_none(), "{told:?}");
+        }
+        assert!(matches!(shop.switch(SaleSwitch::Open).await, Err(SaleError::Invalid(_))));
+        shop.available().await;
+    }
+}

@@ -73,6 +73,9 @@ enum LedgerRecord<'a> {
         /// Of a shared ledger: generation under which it was written.
         #[serde(default, skip_serializing_if = "is_zero")]
         generation: u64,
+        /// Of a shared ledger: when it was put to rest.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        over_ms: u64,
     },
     /// A gateway may sell from the same stock.
     Member {
@@ -321,9 +324,9 @@ impl Journal {
 
 fn sale_record<'a>(record: &SaleRecord<'a>, told: SaleRecorded) -> LedgerRecord<'a> {
     let SaleRecord { sale, spec, switch, at_ms } = *record;
-    let SaleRecorded { version, born_ms, generation } = told;
+    let SaleRecorded { version, born_ms, generation, over_ms } = told;
     let (sale, spec) = (Cow::Borrowed(sale), Cow::Borrowed(spec));
-    LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms, generation }
+    LedgerRecord::Sale { sale, spec, switch, at_ms, version, born_ms, generation, over_ms }
 }
 
 /// Bytes in the log that the record of an order takes at most.
@@ -385,7 +388,8 @@ pub fn claim_of(message: &Message) -> u32 {
 }
 
 /// Whether a gateway belongs to a fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Membership {
     /// It does.
     Joined,
@@ -430,8 +434,9 @@ pub fn decode_shared(message: &Message) -> Option<SharedRecord> {
             let (gateway, membership) = (gateway.into_owned(), Membership::Forgotten);
             Some(SharedRecord::Member(MemberWord { gateway, membership, at_ms, process: 0 }))
         }
-        LedgerRecord::Sale { version, born_ms, generation, .. } => {
-            Some(SharedRecord::Sale(SaleRecorded { version: version.max(1), born_ms, generation }))
+        LedgerRecord::Sale { version, born_ms, generation, over_ms, .. } => {
+            let version = version.max(1);
+            Some(SharedRecord::Sale(SaleRecorded { version, born_ms, generation, over_ms }))
         }
         LedgerRecord::Restock { .. } => None,
     }

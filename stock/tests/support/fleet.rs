@@ -278,8 +278,7 @@ impl Gateway {
 pub fn add(records: &mut Reapply, entry: &Entry, gateway: &str) {
     match entry.record.borrow() {
         Record::Sale(sale) => {
-            let SaleRecorded { version, born_ms, .. } = entry.recorded.expect("a sale's record says which");
-            records.sale(&sale, version, born_ms);
+            records.sale(&sale, entry.recorded.expect("a sale's record says which"));
         }
         Record::Restock(restock) => records.restock(&restock),
         Record::Order(order) => records.order(&order, gateway, entry.epoch),

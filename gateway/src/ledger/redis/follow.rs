@@ -190,7 +190,7 @@ async fn record_sale(ledger: &Rc<CoreLedger>, sale: &Arc<SaleShared>, meta: &Sal
     let lsn = appended.map_err(|error| error.to_string())?;
     ledger.shared.appended(lsn);
     ledger.durable.wait(lsn).await.map_err(|error| error.to_string())?;
-    sale.set_recorded(meta.to_record());
+    sale.set_recorded(meta.to_record(), spec.clone(), meta.switch);
     Ok(())
 }
 

@@ -8,20 +8,24 @@
 //! owed.rs       records appended for a note: cleared once they are durable
 //! roll.rs       whose logs make up the ledger
 //! start.rs      what this gateway's own log tells at start; the gateway's id
+//! book.rs       what this gateway's own log tells besides orders, in snapshots
 //! trouble.rs    what is wrong with Redis, for whoever asks
 //!
 //! On the settle thread, which alone decides whether a sale may sell:
 //! follow.rs     looks at every sale, hears the news, follows the feed of wins
 //! sweep.rs      claims what nobody cleared, proposes what is overdue, adopts the tickets of the dead
 //! fleet.rs      heartbeats, and the joins of others
+//! keep.rs       puts settled sales to rest, and lets the log go that nothing needs
 //! passes.rs     reads this gateway's log for the recoveries, once for all that wait
 //! recover.rs    brings this gateway's log in when Redis has changed or has lost a sale
 //! ```
 
 mod batcher;
+mod book;
 mod core;
 mod fleet;
 mod follow;
+mod keep;
 mod owed;
 mod passes;
 mod recover;
@@ -35,6 +39,7 @@ mod trouble;
 pub use self::core::CoreLedger;
 pub use fleet::{Tells, run_fleet};
 pub use follow::{run_follow, run_news};
+pub use keep::run_keep;
 pub use shared::{SaleShared, Shared};
 pub use start::{StartFailure, start};
 pub use sweep::run_sweep;

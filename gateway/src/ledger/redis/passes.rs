@@ -132,7 +132,7 @@ impl Pass {
             Record::Restock(restock) => records.restock(restock),
             Record::Sale(record) => {
                 if let Some(SharedRecord::Sale(recorded)) = decode_shared(message) {
-                    records.sale(record, recorded.version, recorded.born_ms);
+                    records.sale(record, recorded);
                 }
             }
         }

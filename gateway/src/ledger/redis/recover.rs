@@ -7,12 +7,13 @@
 use super::core::CoreLedger;
 use super::fleet::impostors;
 use super::passes::{Passes, Piece};
-use super::shared::SaleShared;
+use super::shared::{SaleInLog, SaleShared};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tidegate_stock::redis::ops::{RecoveryId, Resumed};
+use tidegate_stock::SaleRecord;
+use tidegate_stock::redis::ops::{Reapply, RecoveryId, Resumed};
 use tidegate_stock::redis::{CallError, OpError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -159,6 +160,15 @@ async fn bring_in(
     sale: &Arc<SaleShared>,
     recovery: &RecoveryId,
 ) -> Result<(), Again> {
+    // Of a sale at rest the log need not hold its own record any more.
+    if let Some(in_log) = sale.in_log().filter(|in_log| in_log.recorded.over_ms > 0) {
+        let SaleInLog { recorded, spec, switch } = &*in_log;
+        let mut records = Reapply::default();
+        records.sale(&SaleRecord { sale: &sale.keys.sale, spec, switch: *switch, at_ms: 0 }, *recorded);
+        if !step(ledger, async || ledger.ops.reapply(&sale.keys, recovery, &records).await).await? {
+            return Err(Again::Changed);
+        }
+    }
     let mut pieces = Passes::records_of(&ledger.shared, &ledger.app.queue, &sale.keys.sale);
     let mut brought = 0_usize;
     loop {

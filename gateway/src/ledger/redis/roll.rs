@@ -1,16 +1,18 @@
 //! Whose logs make up the ledger, as this gateway's own log tells: it holds when Redis has forgotten.
 
 use crate::pipeline::{MemberWord, Membership};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_stock::redis::ops::{Fleet, Newest, Seen};
 
 /// Gateways, each with the last word on it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Roll {
     words: BTreeMap<String, (Membership, u64)>,
     /// Numbers of processes. Of this gateway itself: whatever they wrote is in this log. Of another one: they were there.
     processes: BTreeMap<String, BTreeSet<u64>>,
     /// How far the log of another one's process was when it was last heard of; in no log.
+    #[serde(skip)]
     heard: BTreeMap<String, Newest>,
 }
 

@@ -1,5 +1,6 @@
 //! What all threads of this gateway know of the shared ledger.
 
+use super::keep::Kept;
 use super::passes::Passes;
 use super::roll::Roll;
 use super::room::Promised;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tidegate_stock::redis::ops::{Fleet, SaleMeta, SaleRecorded};
 use tidegate_stock::redis::{Fence, Process, RedisOptions, SaleKeys};
-use tidegate_stock::{Lsn, TicketId};
+use tidegate_stock::{Lsn, SaleSpec, SaleSwitch, TicketId};
 use tokio::sync::Notify;
 
 const SHARDS: usize = 16;
@@ -51,6 +52,8 @@ pub struct Shared {
     replaced_by: OnceLock<&'static str>,
     /// Newest record appended for the shared ledger.
     last: AtomicU64,
+    /// What the log told at the start, for whoever keeps it up from there.
+    pub(super) kept: Mutex<Option<Kept>>,
     /// Room in the log that is set aside for calls under way.
     pub(super) promised: Promised,
     /// Recoveries that wait for this gateway's log to be read.
@@ -74,7 +77,7 @@ pub struct SaleShared {
     /// Calls under way whose wins would have to be recorded.
     in_flight: AtomicUsize,
     /// The newest sale record in this gateway's log.
-    recorded: ArcSwapOption<SaleRecorded>,
+    recorded: ArcSwapOption<SaleInLog>,
     /// Elements of the feed that are known here.
     pub(super) feed: AtomicU64,
     /// Held while following the feed.
@@ -99,6 +102,14 @@ pub struct SaleShared {
     pub(super) changed: Notify,
     /// The gate that buyers meet.
     pub(super) gate: ArcSwapOption<SaleGate>,
+}
+
+/// The newest record of a sale in this gateway's log, as it stands there.
+#[derive(Debug, Clone)]
+pub(super) struct SaleInLog {
+    pub(super) recorded: SaleRecorded,
+    pub(super) spec: SaleSpec,
+    pub(super) switch: SaleSwitch,
 }
 
 /// How a sale stood.
@@ -129,6 +140,7 @@ impl Shared {
             replaced: Arc::default(),
             replaced_by: OnceLock::new(),
             last: AtomicU64::new(0),
+            kept: Mutex::default(),
             promised: Promised::default(),
             passes: Passes::default(),
             look: Notify::new(),
@@ -294,12 +306,17 @@ impl SaleShared {
 
     /// The newest sale record in this gateway's log. `None`: there is none.
     pub(super) fn recorded(&self) -> Option<SaleRecorded> {
-        self.recorded.load().as_deref().copied()
+        self.recorded.load().as_ref().map(|in_log| in_log.recorded)
+    }
+
+    /// That record, whole.
+    pub(super) fn in_log(&self) -> Option<Arc<SaleInLog>> {
+        self.recorded.load_full()
     }
 
     /// At the start, and then the settle thread's alone.
-    pub(super) fn set_recorded(&self, recorded: SaleRecorded) {
-        self.recorded.store(Some(Arc::new(recorded)));
+    pub(super) fn set_recorded(&self, recorded: SaleRecorded, spec: SaleSpec, switch: SaleSwitch) {
+        self.recorded.store(Some(Arc::new(SaleInLog { recorded, spec, switch })));
     }
 
     /// The look that is asked for, if one is.

@@ -1,14 +1,16 @@
 //! What this gateway's own log tells at start, and the id under which the fleet knows it.
 
+use super::book::BookError;
+use super::keep;
 use super::shared::Shared;
-use crate::pipeline::{DecodeError, Journal, SharedRecord, decode, decode_shared, topics};
+use crate::pipeline::Journal;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegate_queue::{Queue, ReadError};
+use tidegate_queue::Queue;
+use tidegate_stock::TicketId;
 use tidegate_stock::redis::{Process, RedisOptions};
-use tidegate_stock::{Record, TicketId};
 use tracing::info;
 
 /// File of the id, in the data folder.
@@ -17,12 +19,9 @@ const ID_FILE: &str = "gateway.id";
 /// Why this gateway's share cannot be set up. Nothing was changed but the id, which a start may write.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFailure {
-    /// The log cannot be read to its end.
-    #[error("the log cannot be read: {0}; verify it with `tidegate log verify`")]
-    Read(#[from] ReadError),
-    /// A record of the log is not readable.
+    /// What the log tells cannot be found out.
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Book(#[from] BookError),
     /// The id cannot be kept.
     #[error("the gateway's id cannot be kept in {path}: {source}", path = .path.display())]
     Id {
@@ -43,24 +42,12 @@ pub fn start(
     let id = gateway_id(dir)?;
     let log_end = queue.end().0;
     let shared = Shared::new(&id, options, journal);
-    let mut records = 0_u64;
-    for message in queue.scan(queue.start()) {
-        let message = message?;
-        if message.topic != topics::LEDGER {
-            continue;
-        }
-        records += 1;
-        let told = decode_shared(&message);
-        if let Some(SharedRecord::Member(word)) = told {
-            shared.roll.lock().note(word);
-            continue;
-        }
-        decode(&message, |record| {
-            if let (Record::Sale(record), Some(SharedRecord::Sale(recorded))) = (record, told) {
-                shared.find_or_insert(record.sale).set_recorded(recorded);
-            }
-        })?;
+    let (kept, records) = keep::begin(dir, queue)?;
+    for (sale, line) in &kept.book.sales {
+        shared.find_or_insert(sale).set_recorded(line.recorded, line.spec.clone(), line.switch);
     }
+    *shared.roll.lock() = kept.book.roll.clone();
+    *shared.kept.lock() = Some(kept);
     let (members, held) = {
         let roll = shared.roll.lock();
         (roll.members().count(), roll.processes_of(&id))

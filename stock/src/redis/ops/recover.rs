@@ -38,13 +38,14 @@ impl Reapply {
         self.records.is_empty()
     }
 
-    /// A sale's record of a version; `born_ms`: when the sale was made, as [`super::SaleMeta::born_ms`] told.
-    pub fn sale(&mut self, record: &SaleRecord<'_>, version: u64, born_ms: u64) {
+    /// A sale's record of a version.
+    pub fn sale(&mut self, record: &SaleRecord<'_>, recorded: SaleRecorded) {
+        let SaleRecorded { version, born_ms, over_ms, .. } = recorded;
         let [stock, opens, closes, limit, qmax, cr, deadline, paywin, item] = spec_fields(record.spec);
         let (switch, spec) = (switch_text(record.switch), spec_json(record.spec));
         self.records.push(encode(&(
             "S", version, switch, spec, stock, opens, closes, limit, qmax, cr, deadline, paywin, item,
-            born_ms,
+            born_ms, over_ms,
         )));
     }
 

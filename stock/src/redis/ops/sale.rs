@@ -17,6 +17,7 @@ script!(SWITCH, "switch");
 script!(RESTOCK, "restock");
 script!(AUDIT, "audit");
 script!(LOOK, "look");
+script!(REST, "rest");
 script!(FEED, "feed");
 
 /// Restock ids one sale remembers.
@@ -51,6 +52,8 @@ pub struct SaleMeta {
     pub paused: Option<String>,
     /// When it was made, in ms of the clock of the server where it was; 0: no log has told yet.
     pub born_ms: u64,
+    /// When it was put to rest: it never sells again, and the logs need not be kept for it. 0: it was not.
+    pub over_ms: u64,
     /// Gateways whose logs are in this generation, between commas: those that brought them in when it began.
     pub logs: String,
     /// Elements of the feed.
@@ -60,7 +63,7 @@ pub struct SaleMeta {
 }
 
 /// What a gateway's log says of a sale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SaleRecorded {
     /// Version of spec and switch.
     pub version: u64,
@@ -68,19 +71,27 @@ pub struct SaleRecorded {
     pub born_ms: u64,
     /// Generation under which it was written.
     pub generation: u64,
+    /// When it was put to rest; 0: it was not.
+    pub over_ms: u64,
 }
 
 impl SaleMeta {
     /// As a log is to hold it.
     pub fn to_record(&self) -> SaleRecorded {
-        SaleRecorded { version: self.version, born_ms: self.born_ms, generation: self.epoch.generation }
+        let (version, born_ms, over_ms) = (self.version, self.born_ms, self.over_ms);
+        SaleRecorded { version, born_ms, generation: self.epoch.generation, over_ms }
+    }
+
+    /// Whether no log needs to hold anything of it any more but its newest record.
+    pub fn is_at_rest(&self) -> bool {
+        self.over_ms > 0 && self.stock.held == 0 && self.paused.is_none()
     }
 
     /// Whether the sale was made, or made whole, without the log of a gateway that holds it as `recorded`.
     pub fn lacks_log_of(&self, gateway: &str, recorded: SaleRecorded) -> bool {
         let listed = self.logs.split(',').any(|listed| listed == gateway);
         let same = (self.born_ms, self.epoch.generation) == (recorded.born_ms, recorded.generation);
-        !same && !listed
+        !same && !listed && !self.is_at_rest()
     }
 
     /// As told to the admin API.
@@ -117,9 +128,9 @@ pub enum Restocked {
     },
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "v", "spec", "sw", "ini", "res", "av", "live", "ret", "sold", "back", "ep", "gen", "lin", "paused",
-    "born", "logs",
+    "born", "logs", "over",
 ];
 
 fn switch_letter(switch: SaleSwitch) -> &'static str {
@@ -200,6 +211,7 @@ impl Ops {
             "stock" => Err(SaleError::StockAlreadySet { stock: stock.count()? }),
             "paused" => return Err(OpError::Paused),
             "lost" => return Err(OpError::NoSale),
+            "over" => Err(at_rest()),
             _ => return Err(done.bad("what a put did").into()),
         })
     }
@@ -216,6 +228,7 @@ impl Ops {
         let reply = Reply::new("switch", &value);
         match reply.text()? {
             "ok" => Ok(Ok(())),
+            "over" => Ok(Err(at_rest())),
             "nosale" => Ok(Err(SaleError::NotFound)),
             "paused" => Err(OpError::Paused),
             _ => Err(reply.bad("what a switch did").into()),
@@ -243,11 +256,27 @@ impl Ops {
             "mismatch" => Ok(Err(SaleError::RestockMismatch { quantity: list.next()?.count()? })),
             "zero" => invalid("quantity must be at least 1"),
             "units" => invalid("stock and restocks together must be at most 2^53"),
+            "over" => Ok(Err(at_rest())),
             "full" => Ok(Err(SaleError::Full { what: "restock ids of this sale", limit: RESTOCKS_MAX })),
             "nosale" => Ok(Err(SaleError::NotFound)),
             "paused" => Err(OpError::Paused),
             _ => Err(done.bad("what a restock did").into()),
         }
+    }
+
+    /// Puts a sale to rest that is closed, with nothing live and nothing owed, and has been for `settled_ms` by Redis's
+    /// clock, as far as it was asked: it never sells again. Whether it is at rest now.
+    pub async fn rest(
+        &self,
+        keys: &SaleKeys,
+        lineage: &Lineage,
+        settled_ms: u64,
+        now_ms: u64,
+    ) -> Result<bool, OpError> {
+        let [settled, now] = [settled_ms, now_ms].map(|n| n.to_string());
+        let args = [self.channel.as_bytes(), keys.sale.as_bytes(), settled.as_bytes(), now.as_bytes()];
+        let value = self.run_replicated(&REST, Some(lineage), &keys.first(6)[..6], &args).await?;
+        Ok(Reply::new("rest", &value).text()? == "over")
     }
 
     /// The sale as it stands. `None`: Redis does not know it.
@@ -317,6 +346,11 @@ impl Ops {
     }
 }
 
+fn at_rest() -> SaleError {
+    let why = "the sale is over for good: it ended longer ago than the logs are kept (retention_ms); make one of another name";
+    SaleError::Invalid(why.to_owned())
+}
+
 fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
     let version = list.next()?;
     if version.is_nil() {
@@ -340,6 +374,8 @@ fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
     let (counter, generation) = (list.next()?.count()?, list.next()?.count()?);
     let (lineage, paused, born_ms) = (list.next()?.text()?, list.next()?.text()?, list.next()?.count()?);
     let logs = list.next()?.text()?.to_owned();
+    let over = list.next()?;
+    let over_ms = if over.is_nil() { 0 } else { over.count()? };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Ok(Some(SaleMeta {
         version: version.count()?,
@@ -358,6 +394,7 @@ fn meta(mut list: List<'_>, feed: u64) -> Result<Option<SaleMeta>, OpError> {
         lineage: Lineage(lineage.into()),
         paused: some(paused),
         born_ms,
+        over_ms,
         logs,
         feed,
         news: list.next()?.count()?,
