@@ -490,3 +490,67 @@ fn a_crash_anywhere_while_carrying_leaves_one_message() {
         assert_eq!(queue.delayed(), 0);
     }
 }
+
+#[test]
+fn a_timer_of_forty_days_outlives_the_log_of_its_first_days() {
+    use tidegate_queue::storage::PowerLoss;
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let open = || {
+        let options = QueueOptions { segment_bytes: 8_192, ..folder.options() };
+        let clock = Arc::clone(&folder.clock) as Arc<dyn Clock>;
+        Queue::open_with(options, one_day(), storage.as_storage(), clock).unwrap()
+    };
+    let mut queue = open();
+    let due_ms = NOW_MS + 40 * DAY_MS;
+    let id = append(&queue, &[NewMessage { keys: &["ticket"], ..delayed(b"long", due_ms) }]).first;
+    let filler = [7; 900];
+    for half_day in 1..=80u64 {
+        for _ in 0..10 {
+            append(&queue, &[message(&filler)]);
+        }
+        folder.clock.advance(DAY_MS / 2);
+        if half_day % 3 == 0 {
+            // Whatever of the carrying and the deleting had become durable.
+            queue.tick();
+            storage.kill();
+            drop(queue);
+            storage.power_loss(half_day, PowerLoss::Blocks(512));
+            queue = open();
+        }
+        // A log that was just opened may be busy, and a segment is deleted when the carried message is dispatched.
+        for _ in 0..3 {
+            append(&queue, &[message(b"ready")]);
+            folder.clock.advance(100);
+            tick(&queue);
+        }
+        queue.delete_unheld().unwrap();
+        let kept = queue.end().0 - queue.start().0;
+        assert!(
+            kept < 80_000,
+            "{kept} bytes are kept on half day {half_day}, by {:?}",
+            queue.keeping().held_by
+        );
+        if half_day < 80 {
+            assert_eq!(queue.delayed(), 1);
+            let found = queue.find(id).expect("found by its id, wherever it stands");
+            assert_eq!((found.position, &found.body[..]), (id, &b"long"[..]));
+        }
+    }
+    assert!(queue.start() > id);
+    let long = |queue: &Queue| {
+        let found = queue.look_up_key(TOPIC, "ticket", 10);
+        assert_eq!(found.len(), 1, "in its queue once");
+        assert_eq!(queue.find(id).expect("also when it was delivered").body, found[0].body);
+        found[0].clone()
+    };
+    assert_eq!(long(&queue).times.deliver_at_ms, Some(due_ms));
+    drop(queue);
+    let queue = open();
+    tick(&queue);
+    assert_eq!((queue.delayed(), &long(&queue).body[..]), (0, &b"long"[..]));
+    assert_eq!(
+        bodies(&receive(&queue, GROUP, 1_000, 1_000)).iter().filter(|body| *body == "long").count(),
+        1
+    );
+}
