@@ -44,6 +44,12 @@ async fn a_policy_denies_challenges_and_tells_the_worker() {
     let denied = order(shop, "bob", "k", "bad").await.expect_problem(403, "denied-by-policy");
     assert_eq!(denied.str("detail"), "no bob");
     order(shop, "bob", "k", "odd").await.expect_problem(403, "pass-required");
+    // Nobody but the policy asks for a pass here: a bad one is as good as none.
+    let headers = [("x-user-id", "bob"), ("user-agent", "odd"), ("x-tidegate-pass", "nonsense")];
+    shop.public
+        .send("POST", "/v1/sales/phone/orders", &headers, b"")
+        .await
+        .expect_problem(403, "pass-required");
     let won = order(shop, "ann", "k", "good").await.expect(202);
     // The same request again, of whatever kind its client is now: a winner is not judged, and the body is its own.
     let again = order(shop, "ann", "k", "bad").await.expect(202);
@@ -53,9 +59,9 @@ async fn a_policy_denies_challenges_and_tells_the_worker() {
     assert_eq!(*attributes, json!({ "colour": "red", "risk": 7, "region": "127.0.0.1" }));
     assert_eq!(shop.audit("phone").await.number("held"), 1);
     for line in [
-        "tidegate_policy_orders_total{verdict=\"evaluated\"} 3",
+        "tidegate_policy_orders_total{verdict=\"evaluated\"} 4",
         "tidegate_policy_orders_total{verdict=\"denied\"} 1",
-        "tidegate_policy_orders_total{verdict=\"challenged\"} 1",
+        "tidegate_policy_orders_total{verdict=\"challenged\"} 2",
         "tidegate_policy_orders_total{verdict=\"failed\"} 0",
     ] {
         assert!(metric(shop, line).await, "{line}");

@@ -53,7 +53,7 @@ pub(super) async fn place(
         not_sold_out(&sale)?;
     }
     let mut pass = OrderPass::of(app, &sale, &buyer, headers)?; //                  gate 6
-    let attributes = judge(core, &reserve, headers, peer, &pass)?; //               gate 7
+    let attributes = judge(core, &reserve, headers, peer, &mut pass)?; //           gate 7
     reserve.attributes = attributes.as_deref().unwrap_or(reserve.attributes);
     token(app.tokens.as_ref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
@@ -115,7 +115,7 @@ fn judge(
     order: &Reserve<'_>,
     headers: &HeaderMap,
     peer: IpAddr,
-    pass: &OrderPass<'_>,
+    pass: &mut OrderPass<'_>,
 ) -> Result<Option<String>, Refusal> {
     let app = &*core.app;
     let Some(policies) = &app.policies else { return Ok(None) };
@@ -135,7 +135,7 @@ fn judge(
     match policies.judge(core.index, &core.policy, &facts, order.attributes) {
         Judged::Allowed(attributes) => Ok(attributes),
         Judged::Denied(why) => Err(Refusal::DeniedByPolicy(why)),
-        Judged::PassNeeded => Err(Refusal::PassRequired),
+        Judged::PassNeeded => pass.need().map(|()| None),
     }
 }
 

@@ -120,6 +120,8 @@ fn scope<'s>(sale: &'s SaleGate, buyer: &'s str) -> Scope<'s> {
 pub(super) struct OrderPass<'a> {
     passes: &'a Passes,
     good: Option<crate::admission::pass::GoodPass>,
+    /// The sale or a policy asks for it; a pass that nobody asks for is not spent.
+    needed: bool,
     spent: bool,
 }
 
@@ -144,7 +146,7 @@ impl<'a> OrderPass<'a> {
                 }
             }
         };
-        Ok(Self { passes: &app.passes, good, spent: false })
+        Ok(Self { passes: &app.passes, good, needed: required, spent: false })
     }
 
     /// Whether a good pass came with the order.
@@ -152,11 +154,17 @@ impl<'a> OrderPass<'a> {
         self.good.is_some()
     }
 
+    /// A policy asks for it.
+    pub(super) fn need(&mut self) -> Result<(), Refusal> {
+        self.needed = true;
+        if self.is_good() { Ok(()) } else { Err(Refusal::PassRequired) }
+    }
+
     /// Spends it, last of all gates: an order that was not let through keeps its pass. A repeat under the same key is
     /// the same order.
     pub(super) fn spend(&mut self, key: Option<&str>, now_ms: u64) -> Result<(), PassFault> {
-        if let Some(good) = self.good {
-            self.passes.spend(good, key.map_or_else(rand::random, |key| hash_of(key)), now_ms)?;
+        if let Some(good) = self.good.filter(|_| self.needed) {
+            self.passes.spend(good, key.map_or_else(rand::random, hash_of), now_ms)?;
             self.spent = true;
         }
         Ok(())

@@ -36,7 +36,7 @@ pub struct Counts {
     pub evaluations: AtomicU64,
     /// … and denied.
     pub denials: AtomicU64,
-    /// … and asked for a pass.
+    /// … and asked for a pass that did not come with them.
     pub challenges: AtomicU64,
     /// … and not judged, because a policy failed.
     pub errors: AtomicU64,
@@ -49,7 +49,7 @@ pub enum Judged {
     Allowed(Option<String>),
     /// It does not; why.
     Denied(String),
-    /// Only with a purchase pass.
+    /// Only with a purchase pass, which then is spent.
     PassNeeded,
 }
 
@@ -110,9 +110,8 @@ impl Policies {
         counts.evaluations.fetch_add(1, Ordering::Relaxed);
         match self.evaluate(seat, facts).and_then(|verdict| Ok((merged(&verdict, attributes)?, verdict))) {
             Ok((attributes, Verdict::Allow(_))) => Judged::Allowed(attributes),
-            Ok((_, Verdict::Challenge)) if facts.has_pass => Judged::Allowed(None),
             Ok((_, Verdict::Challenge)) => {
-                counts.challenges.fetch_add(1, Ordering::Relaxed);
+                counts.challenges.fetch_add(u64::from(!facts.has_pass), Ordering::Relaxed);
                 Judged::PassNeeded
             }
             Ok((_, Verdict::Deny(reason))) => {

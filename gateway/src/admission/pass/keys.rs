@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// Bytes of a signature: 128 bits of HMAC-SHA256 (RFC 2104, section 5).
 pub(super) const TAG_BYTES: usize = 16;
@@ -27,7 +28,7 @@ pub(super) struct Key {
 #[derive(Clone)]
 pub struct Keys(Vec<Key>);
 
-/// The key of the data folder cannot be read or made.
+/// The key of the data folder cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot use the key for purchase passes in {path}: {source}; check its permissions, or set [admission.pass] keys"
@@ -48,7 +49,9 @@ impl Key {
 
     fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.mac.clone();
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         mac.finalize().into_bytes().into()
     }
 
@@ -63,7 +66,9 @@ impl Key {
     /// In a time that does not tell how much of a forged signature was right.
     pub(super) fn verifies(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
         let mut mac = self.mac.clone();
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         tag.len() == TAG_BYTES && mac.verify_truncated_left(tag).is_ok()
     }
 
@@ -89,8 +94,8 @@ impl Keys {
         let secret = match std::fs::read(&path) {
             Ok(secret) if !secret.is_empty() => Ok(secret),
             // Empty: the power failed while it was made, so no pass was given yet.
-            Ok(_) => make(dir, &path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(dir, &path),
+            Ok(_) => Ok(made(dir, &path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(made(dir, &path)),
             Err(error) => Err(error),
         };
         match secret {
@@ -108,15 +113,24 @@ impl Keys {
     }
 }
 
-/// A new secret, on disk before it signs anything.
-fn make(dir: &Path, path: &Path) -> std::io::Result<Vec<u8>> {
+/// A new secret. A disk that does not take it is no reason not to start: there may be payments to serve, and no sale that
+/// asks for passes; the secret then lives as long as this process.
+fn made(dir: &Path, path: &Path) -> Vec<u8> {
     let secret: [u8; 32] = rand::random();
+    if let Err(error) = keep(&secret, dir, path) {
+        let path = path.display();
+        warn!(%error, %path, "the key for purchase passes cannot be kept: a restart makes those given so far void");
+    }
+    secret.to_vec()
+}
+
+/// On disk before it signs anything.
+fn keep(secret: &[u8], dir: &Path, path: &Path) -> std::io::Result<()> {
     let fresh = dir.join("pass.key.new");
     std::fs::create_dir_all(dir)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&secret)?;
+    file.write_all(secret)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
-    File::open(dir)?.sync_all()?;
-    Ok(secret.to_vec())
+    File::open(dir)?.sync_all()
 }

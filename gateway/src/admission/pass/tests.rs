@@ -194,6 +194,8 @@ fn a_folder_keeps_its_key() {
     let open = || Passes::open(&settings(), 1_000, folder.path()).unwrap();
     let pass = pass_of(&open(), &SCOPE, NOW_MS).text;
     open().check(&SCOPE, &pass, OPENS_MS).unwrap();
+    // A disk that takes nothing is no reason not to start.
+    Passes::open(&settings(), 1_000, Path::new("/proc/no-folder")).unwrap();
     let path = folder.path().join("pass.key");
     let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
