@@ -139,6 +139,8 @@ fn fm42_a_huge_allocation_is_stopped() {
         deep.contains("stack overflow") || deep.contains("memory") || deep.contains("instructions"),
         "{deep}"
     );
+    let large = stopped("local s = 'x' for i = 1, 21 do s = s .. s end return 'deny', 'two million bytes'");
+    assert_eq!(large, "it took too much memory");
     // What one request held, the next one has again.
     let mut vm = vm("if request.quantity == 2 then local s = 'x' while true do s = s .. s end end
                      local s = 'x' for i = 1, 18 do s = s .. s end return 'deny', tostring(#s)")
