@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_queue::log::{CommitLog, LogOptions, OpenError};
 use tidegate_queue::storage::{DiskStorage, FaultyCall, FaultyStorage};
-use tidegate_queue::{AppendError, Space};
+use tidegate_queue::{AppendError, Durability, Space};
 
 /// Large enough that most of it is filled apart from the header.
 const LARGE: u64 = 16 * SEGMENT;
@@ -33,36 +33,58 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Appends up to the end of the first segment; answers the next number and the refusal.
-fn fill_first(log: &CommitLog) -> (u64, AppendError) {
+#[test]
+fn the_next_segment_is_filled_and_a_reserve_only_allocated() {
+    let (dir, storage) = faulty();
+    let log = open_large(&storage);
+    log.set_reserve(20 * LARGE);
+    wait_for_segments(dir.path(), 24);
+    // The first one at the open, and the next.
+    until("the fill of the second segment", || (storage.fills() >= 2).then_some(()));
     let mut next = 0;
-    loop {
-        match try_append(log, Space::Owed, &[next]) {
-            Ok(_) => next += 1,
-            Err(error) => return (next, error),
-        }
-        assert!(log.end().0 <= LARGE, "went into a segment that is not filled");
+    while log.end().0 <= LARGE {
+        append_durably(&log, &[next]).unwrap();
+        next += 1;
     }
+    until("the fill of the third segment", || (storage.fills() >= 3).then_some(()));
+    let mut reserve = 20 * LARGE;
+    wait_for_looks(&storage, || {
+        reserve += 1;
+        log.set_reserve(reserve);
+    });
+    assert_eq!(storage.fills(), 3);
 }
 
 #[test]
-fn a_segment_that_is_not_filled_is_not_used_and_filling_is_tried_again() {
+fn async_mode_writes_no_zeros_ahead() {
+    let (dir, storage) = faulty();
+    let flush = Durability::Async { interval_ms: 1 };
+    let options = LogOptions { segment_bytes: LARGE, flush, ..options() };
+    let log = CommitLog::open(storage.as_storage(), &options).unwrap();
+    wait_for_segments(dir.path(), 2);
+    let mut next = 0;
+    while log.end().0 <= 2 * LARGE {
+        append_durably(&log, &[next]).unwrap();
+        next += 1;
+    }
+    wait_for_segments(dir.path(), 4);
+    assert!(storage.fills() <= 1, "{}", storage.fills());
+    assert!(numbers(&log).into_iter().eq(0..next));
+}
+
+#[test]
+fn a_segment_that_cannot_be_filled_is_used_as_it_is() {
     let (_dir, storage) = faulty();
     for nth in 2..40 {
         storage.fail(FaultyCall::Fill, "commitlog/0", nth, ErrorKind::StorageFull);
     }
     let log = open_large(&storage);
-    let (next, refused) = fill_first(&log);
-    assert!(matches!(refused, AppendError::NoSpace | AppendError::Busy), "{refused}");
-    until("the refusal for want of space", || {
-        let refused = try_append(&log, Space::Owed, &[next]).unwrap_err();
-        (refused == AppendError::NoSpace).then_some(())
-    });
-    storage.clear_faults();
-    let end = until("healing", || try_append(&log, Space::Owed, &[next]).ok());
-    log.wait_durable(end).unwrap();
-    assert!(log.end().0 > LARGE);
-    assert!(numbers(&log).into_iter().eq(0..=next));
+    let mut next = 0;
+    while log.end().0 <= 3 * LARGE {
+        append_durably(&log, &[next]).unwrap();
+        next += 1;
+    }
+    assert!(numbers(&log).into_iter().eq(0..next));
 }
 
 #[test]
@@ -70,24 +92,34 @@ fn a_failing_fill_poisons() {
     let (_dir, storage) = faulty();
     storage.fail(FaultyCall::Fill, "commitlog/0", 2, ErrorKind::Other);
     let log = open_large(&storage);
-    until("poison", || (fill_first(&log).1 == AppendError::Poisoned).then_some(()));
+    until("poison", || (append_durably(&log, &[0]) == Err(AppendError::Poisoned)).then_some(()));
 }
 
 #[test]
-fn a_reserve_is_allocated_and_only_the_next_segment_filled() {
-    let (dir, storage) = faulty();
-    // The first and the next; a third one comes when the log rolls.
-    storage.fail(FaultyCall::Fill, "commitlog/0", 3, ErrorKind::Other);
+fn zeros_on_their_way_never_meet_a_frame() {
+    let (_dir, storage) = faulty();
     let log = open_large(&storage);
-    log.set_reserve(20 * LARGE);
-    wait_for_segments(dir.path(), 24);
-    append_durably(&log, &[0]).unwrap();
-    let mut next = 1;
-    until("the third fill", || {
+    until("the fill of the second segment", || (storage.fills() >= 2).then_some(()));
+    storage.hold_fills(true);
+    let mut next = 0;
+    while storage.fills() < 3 {
+        append_durably(&log, &[next]).unwrap();
         next += 1;
-        append_durably(&log, &[next]).is_err().then_some(())
-    });
-    assert!(log.end().0 > LARGE);
+    }
+    // The third segment is taken, and accepts, while zeros are on their way into it.
+    while log.end().0 <= 2 * LARGE + 4096 {
+        append(&log, &[next]).unwrap();
+        next += 1;
+    }
+    let patience = Instant::now();
+    while patience.elapsed() < Duration::from_millis(200) && log.durable().0 <= 2 * LARGE {
+        std::thread::yield_now();
+    }
+    let beside = log.durable().0 > 2 * LARGE;
+    storage.hold_fills(false);
+    assert!(!beside, "a frame was written beside the zeros");
+    log.wait_durable(log.end()).unwrap();
+    assert!(numbers(&log).into_iter().eq(0..next));
 }
 
 #[test]
@@ -125,7 +157,7 @@ fn allocated_segments_are_not_sparse() {
 }
 
 #[test]
-fn a_log_rolls_through_filled_segments_at_full_speed() {
+fn a_log_that_is_faster_than_zeros_are_written_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions { segment_bytes: 4 << 20, ..options() };
     let storage = || Arc::new(DiskStorage::new(dir.path()).unwrap());
@@ -149,9 +181,12 @@ fn open_marked(storage: &Arc<FaultyStorage>) -> CommitLog {
 }
 
 /// The keeper looks at the disk a few times more.
-fn wait_for_looks(storage: &FaultyStorage) {
+fn wait_for_looks(storage: &FaultyStorage, mut meanwhile: impl FnMut()) {
     let before = storage.looks();
-    until("a look at the disk", || (storage.looks() >= before + 3).then_some(()));
+    until("a look at the disk", || {
+        meanwhile();
+        (storage.looks() >= before + 3).then_some(())
+    });
 }
 
 fn refused(log: &CommitLog, next: &mut u64) {
@@ -189,7 +224,7 @@ fn fm33_below_the_low_mark_new_work_is_refused_until_the_high_mark() {
     assert_eq!(try_append(&log, Space::New, &[next]), Err(AppendError::NoSpace));
     // Above the low mark, below the high one: it would only come and go.
     storage.set_quota(Some(storage.used() + 5 * SEGMENT));
-    wait_for_looks(&storage);
+    wait_for_looks(&storage, || ());
     assert_eq!(try_append(&log, Space::New, &[next]), Err(AppendError::NoSpace));
     assert_eq!(prepared(dir.path()), files, "takes nothing more while the disk is low");
     storage.set_quota(Some(storage.used() + 9 * SEGMENT));

@@ -2,9 +2,8 @@
 //! second while there is something new in it; in async mode the flusher syncs. Both sleep when nothing is new.
 
 use super::checkpoint::Checkpoint;
-use super::pending::Piece;
 use super::segment::Segment;
-use super::{Shared, Stopped};
+use super::{Durability, Shared, Stopped};
 use crate::storage::is_no_space;
 use crate::sync::atomic::Ordering;
 use std::io;
@@ -17,7 +16,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const SPACE_RETRY: Duration = Duration::from_millis(200);
 /// The next segment is filled with zeros in pieces of so many bytes: the writer's sync may wait behind one of them.
 const FILL_PIECE: u64 = 1 << 20;
-/// Between two pieces, unless the log comes near: 50 MiB a second.
+/// Between two pieces, unless the log comes near: 50 MiB a second. A log that is faster than zeros are written goes on
+/// in space that is only allocated.
 const FILL_PAUSE: Duration = Duration::from_millis(20);
 
 /// What wakes the keeper, or the flusher.
@@ -75,65 +75,64 @@ pub(super) fn run(shared: &Shared) {
 /// Looks after space ahead of the log: the disk's water marks, segments for the reserve, zeros in the next one.
 /// Answers when to do so again, if that is known already.
 fn prepare(shared: &Shared) -> Option<Duration> {
-    let mut full = false;
-    loop {
+    let (low, full) = loop {
         if shared.keeper.lock().stop {
             return None;
         }
         let low = look_at_disk(shared);
         let reserve = shared.reserve.load(Ordering::Relaxed);
-        let (wanted, piece) = {
+        let wanted = {
             let mut pending = shared.pending.lock();
             if pending.stopped.is_some() {
                 return None;
             }
-            // Once full, what is there already is still made ready.
-            let wanted = pending.wants_segment(reserve, shared.segment_bytes).filter(|_| !full);
-            (wanted, pending.wants_filling(FILL_PIECE))
+            pending.wants_segment(reserve, shared.segment_bytes)
         };
-        let urgent = piece.as_ref().is_some_and(|piece| piece.urgent);
-        let done = match (wanted, piece) {
-            (Some(base), _) if !urgent => add(shared, base),
-            (_, Some(piece)) => fill(shared, &piece),
-            _ => {
-                shared.pending.lock().full = full;
-                return (full || low).then_some(SPACE_RETRY);
-            }
-        };
-        match done {
-            Ok(()) if wanted.is_none() && !urgent => {
-                shared.pending.lock().full = full;
-                return Some(FILL_PAUSE);
-            }
-            Ok(()) => {}
+        let Some(base) = wanted else { break (low, false) };
+        match Segment::create(&*shared.storage, base, shared.segment_bytes, shared.log_id) {
+            Ok(segment) => shared.pending.lock().add_prepared(Arc::new(segment)),
             Err(error) if is_no_space(&error) => {
-                let was_full = std::mem::replace(&mut shared.pending.lock().full, true);
-                if !was_full {
-                    tracing::warn!("no space for the next segment of the log; trying again");
+                let mut pending = shared.pending.lock();
+                if !pending.full {
+                    tracing::warn!(segment = base, "no space for the next segment of the log; trying again");
                 }
-                if full || wanted.is_none() || urgent {
-                    return Some(SPACE_RETRY);
-                }
-                full = true;
+                pending.full = true;
+                break (low, true);
             }
             Err(error) => {
                 shared.poison("cannot prepare a segment", &error);
                 return None;
             }
         }
+    };
+    match fill_next(shared) {
+        Ok(Some(pause)) => Some(pause),
+        Ok(None) => (low || full).then_some(SPACE_RETRY),
+        Err(error) => {
+            shared.poison("cannot fill a segment", &error);
+            None
+        }
     }
 }
 
-fn add(shared: &Shared, base: u64) -> io::Result<()> {
-    let segment = Segment::create(&*shared.storage, base, shared.segment_bytes, shared.log_id)?;
-    shared.pending.lock().add_prepared(Arc::new(segment));
-    Ok(())
-}
-
-fn fill(shared: &Shared, piece: &Piece) -> io::Result<()> {
-    piece.segment.file.fill(piece.range.clone())?;
-    shared.pending.lock().filled(piece);
-    Ok(())
+/// Fills a piece of the next segment. Answers when to go on; `None`: nothing is to be filled.
+fn fill_next(shared: &Shared) -> io::Result<Option<Duration>> {
+    // In async mode syncs are rare: what one of them costs more is less than writing everything twice.
+    if shared.flush != Durability::Sync {
+        return Ok(None);
+    }
+    let pending = shared.pending.lock();
+    let Some(piece) = pending.wants_filling(FILL_PIECE) else { return Ok(None) };
+    // Taken while the segment cannot be: the writer looks at this lock when it begins to write into one.
+    let _filling = piece.segment.filling.lock();
+    drop(pending);
+    match piece.segment.file.fill(piece.range.clone()) {
+        // Where allocated space is not kept for it, the log does without zeros.
+        Err(error) if !is_no_space(&error) => return Err(error),
+        _ => {}
+    }
+    shared.pending.lock().filled(&piece);
+    Ok(Some(if piece.urgent { Duration::ZERO } else { FILL_PAUSE }))
 }
 
 /// Below the low mark new work is refused, from the high mark on it is taken again.

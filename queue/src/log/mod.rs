@@ -4,7 +4,7 @@
 //! record.rs → frame.rs → segment.rs   the bytes, from small to large (FORMAT.md)
 //! map.rs                              read-only maps; the crate's only unsafe
 //! pending.rs                          append: positions, the frame under construction
-//! writer.rs                           write, sync, publish; poison
+//! writer.rs, pace.rs                  write, sync, publish; poison; whom a commit waits for
 //! keeper.rs, checkpoint.rs            segments ahead of need, the checkpoint, the async sync
 //! removal.rs                          giving up the beginning of the log
 //! survey.rs → recovery.rs             what a folder's bytes say, and opening it
@@ -23,6 +23,7 @@ pub(crate) mod fuzz;
 mod keeper;
 mod lock;
 mod map;
+mod pace;
 mod pending;
 mod record;
 mod recovery;
@@ -40,7 +41,7 @@ pub use survey::Damage;
 pub use verify::{LogReader, VerifyReport, salvage, verify};
 
 use crate::storage::Storage;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, RwLock};
 use crate::{AppendError, Durability, Durable, Position, Space};
@@ -136,7 +137,7 @@ struct Shared {
     pending: Mutex<Pending>,
     writer_wake: Condvar,
     /// Records that wait for the writer; a hint for its pace.
-    waiting_records: AtomicUsize,
+    waiting_records: pace::Waiting,
     /// Segments that hold frames, or will next. Never empty.
     segments: Segments,
     durable: AtomicU64,
@@ -195,7 +196,7 @@ impl CommitLog {
             flush: options.flush,
             pending: Mutex::new(Pending::new(active, ready.prepared, end, options.pending_bytes_max)),
             writer_wake: Condvar::new(),
-            waiting_records: AtomicUsize::new(0),
+            waiting_records: pace::Waiting::default(),
             segments: Segments::new(storage.root().to_owned(), ready.log_id, ready.segments),
             durable: AtomicU64::new(end),
             synced: AtomicU64::new(end),
@@ -264,7 +265,7 @@ impl CommitLog {
         let reserve = shared.reserve.load(Ordering::Relaxed);
         let mut pending = shared.pending.lock();
         let accepted = pending.append(records, need, space, reserve, positions)?;
-        shared.waiting_records.fetch_add(accepted.records, Ordering::Relaxed);
+        shared.waiting_records.0.fetch_add(accepted.records, Ordering::Relaxed);
         let rolled = accepted.rolled_to.is_some();
         if let Some(segment) = accepted.rolled_to {
             // Before the lock is left: whoever sees these positions durable must find their segment.

@@ -30,21 +30,17 @@ impl OpenFrame {
     }
 }
 
-/// A segment after the active one. Its space is allocated, which is what the reserve needs; frames go into it only
-/// when it is filled with zeros, which is done shortly before.
+/// A segment after the active one. Its space is allocated, so frames may go into it; syncs are cheaper once it is
+/// filled with zeros as well.
 struct Prepared {
     segment: Arc<Segment>,
     /// Up to here in the file.
     filled: u64,
 }
 
-impl Prepared {
-    fn new(segment: Arc<Segment>) -> Self {
+impl From<Arc<Segment>> for Prepared {
+    fn from(segment: Arc<Segment>) -> Self {
         Self { filled: Segment::unfilled(segment.len).start, segment }
-    }
-
-    fn is_filled(&self) -> bool {
-        self.filled >= self.segment.len
     }
 }
 
@@ -52,7 +48,7 @@ impl Prepared {
 pub(super) struct Piece {
     pub(super) segment: Arc<Segment>,
     pub(super) range: Range<u64>,
-    /// The log comes nearer faster than it is filled.
+    /// The log comes nearer faster than zeros are written.
     pub(super) urgent: bool,
 }
 
@@ -106,7 +102,7 @@ impl Pending {
             bytes_max,
             free: Vec::new(),
             // Whether they were filled is not on record; filling twice does no harm.
-            prepared: prepared.into_iter().map(Prepared::new).collect(),
+            prepared: prepared.into_iter().map(Prepared::from).collect(),
             full: false,
             low: false,
             bounded: false,
@@ -138,8 +134,7 @@ impl Pending {
         let take = need as u64 + if joins { 0 } else { FRAME_HEADER as u64 };
         let rolls = self.end + take > self.active.end();
         let left = if rolls {
-            let Some(Prepared { segment: next, .. }) = self.prepared.front().filter(|next| next.is_filled())
-            else {
+            let Some(Prepared { segment: next, .. }) = self.prepared.front() else {
                 return Err(self.no_room());
             };
             let framed = (need + FRAME_HEADER) as u64;
@@ -173,16 +168,9 @@ impl Pending {
         if memory < need {
             return Err(AppendError::Busy);
         }
-        let used = self.end.max(self.active.base);
-        let disk = self.active.end() - used + capacity(&self.prepared);
+        let disk = self.active.end() - self.end + capacity(&self.prepared);
         self.new_work(disk, reserve.saturating_add(need))?;
-        // A segment that is not filled yet is not taken.
-        let ready =
-            self.active.end() - used + capacity(self.prepared.iter().take_while(|one| one.is_filled()));
-        if ready < need {
-            return Err(self.no_room());
-        }
-        Ok(memory.min(disk - reserve).min(ready))
+        Ok(memory.min(disk - reserve))
     }
 
     /// May new work leave so much?
@@ -279,20 +267,20 @@ impl Pending {
     }
 
     pub(super) fn add_prepared(&mut self, segment: Arc<Segment>) {
-        self.prepared.push_back(Prepared::new(segment));
+        self.prepared.push_back(Prepared::from(segment));
     }
 
-    /// What to fill next: the segment after the active one, so fast that it is ready when the active one is used to
-    /// four fifths.
+    /// What to fill next: of the segment after the active one, until that is taken; so fast that it is done when
+    /// the active one is used to four fifths.
     pub(super) fn wants_filling(&self, piece_bytes: u64) -> Option<Piece> {
-        let next = self.prepared.front().filter(|next| !next.is_filled())?;
+        let next = self.prepared.front().filter(|next| next.filled < next.segment.len)?;
         let range = next.filled..(next.filled + piece_bytes).min(next.segment.len);
         let used = (self.end.max(self.active.base) - self.active.base) as f64 / self.active.len as f64;
         let urgent = next.filled as f64 / (next.segment.len as f64) < used * 1.25;
         Some(Piece { segment: Arc::clone(&next.segment), range, urgent })
     }
 
-    /// A piece of the next segment was filled; that one is still the next, for only a filled one is taken.
+    /// A piece was filled.
     pub(super) fn filled(&mut self, piece: &Piece) {
         if let Some(next) = self.prepared.front_mut().filter(|next| next.segment.base == piece.segment.base) {
             next.filled = next.filled.max(piece.range.end);

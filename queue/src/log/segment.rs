@@ -7,7 +7,7 @@ use super::map::Map;
 use super::record::{u32_at, u64_at};
 use crate::Position;
 use crate::storage::{Storage, StorageFile};
-use crate::sync::RwLock;
+use crate::sync::{Mutex, RwLock};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -36,6 +36,8 @@ pub(super) struct Segment {
     pub(super) len: u64,
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) map: Map,
+    /// Held while zeros are written into it.
+    pub(super) filling: Mutex<()>,
 }
 
 /// What a segment's header says.
@@ -134,7 +136,7 @@ impl Segment {
     pub(super) fn open(storage: &dyn Storage, base: u64, len: u64, stable: u64) -> io::Result<Self> {
         let file = storage.open(&Self::path_of(base), false)?;
         let map = Map::new(file.file(), stable as usize)?;
-        Ok(Self { base, len, file, map })
+        Ok(Self { base, len, file, map, filling: Mutex::new(()) })
     }
 
     /// Bytes of the file that [`Segment::create`] has not written: for [`StorageFile::fill`], before frames come.

@@ -1,43 +1,23 @@
-//! The writer thread: takes all that waits, writes it, syncs it, tells of it. In async mode the sync is the
-//! flusher's. Whatever fails first poisons the log.
+//! The writer thread: takes what waits, writes it, syncs it, tells of it. In async mode the sync is the flusher's.
+//! Whatever fails first poisons the log.
 
 use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
+use super::pace::{Pace, Step};
 use super::pending::{OpenFrame, Stopped};
 use super::record;
+use super::segment::Segment;
 use super::{Durability, Shared};
 use crate::sync::atomic::Ordering;
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// At most so long does a commit wait for the appends that the commit before it let go.
-const GATHER_MAX: Duration = Duration::from_micros(500);
+use std::time::Instant;
 
 /// Runs until the log is closed (all is written), dropped or poisoned.
 pub(super) fn run(shared: &Shared) {
-    let mut frames = Vec::new();
-    let mut pace = Pace { sync: Duration::ZERO, in_flight: 0 };
-    loop {
-        {
-            let mut pending = shared.pending.lock();
-            pending.recycle(&mut frames);
-            while pending.is_empty() && pending.stopped.is_none() {
-                pending.writer_idle = true;
-                shared.writer_wake.wait(&mut pending);
-                pending.writer_idle = false;
-            }
-            if pending.is_empty() || pending.stopped == Some(Stopped::Poisoned) {
-                return;
-            }
-        }
-        pace.gather(shared);
-        {
-            let mut pending = shared.pending.lock();
-            pending.take(&mut frames);
-            shared.waiting_records.store(0, Ordering::Relaxed);
-        }
-        match commit(shared, &mut frames, &mut pace) {
+    let mut writer = Writer { shared, frames: Vec::new(), segment: u64::MAX, pace: Pace::default() };
+    while writer.wait() {
+        match writer.commit() {
             Ok(end) => shared.publish(end),
             Err(error) => {
                 shared.poison("cannot write the log", &error);
@@ -47,74 +27,89 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// Group commit under load: the appends that wait for a commit come back right after it. Taking whatever is there
-/// at that moment would split them into two groups that alternate, each waiting for the other's sync; so the
-/// writer waits while they come, for a fraction of a sync at most, to have them together again. A lone append
-/// never waits.
-struct Pace {
-    /// Smoothed time of a write and sync.
-    sync: Duration,
-    /// Records of the last commit, and those that waited when it ended: so many are in flight.
-    in_flight: usize,
+struct Writer<'a> {
+    shared: &'a Shared,
+    /// Taken from those that wait.
+    frames: Vec<OpenFrame>,
+    /// Base of the segment that was written last.
+    segment: u64,
+    pace: Pace,
 }
 
-impl Pace {
-    fn gather(&self, shared: &Shared) {
-        let mut waiting = shared.waiting_records.load(Ordering::Relaxed);
-        if waiting >= self.in_flight {
-            return;
+/// Segments written in one commit, and up to where.
+type Written = SmallVec<[(Arc<Segment>, u64); 2]>;
+
+impl Writer<'_> {
+    /// Waits for something to write; false: there will be nothing more.
+    fn wait(&mut self) -> bool {
+        self.pace.linger(&self.shared.waiting_records.0);
+        let mut pending = self.shared.pending.lock();
+        while pending.is_empty() && pending.stopped.is_none() {
+            pending.writer_idle = true;
+            self.shared.writer_wake.wait(&mut pending);
+            pending.writer_idle = false;
         }
-        let limit = (self.sync / 2).min(GATHER_MAX);
-        let pause = limit / 5;
-        let started = Instant::now();
-        let mut grew = started;
-        while waiting < self.in_flight {
-            crate::sync::thread::yield_now();
-            let (now, before) = (Instant::now(), waiting);
-            waiting = shared.waiting_records.load(Ordering::Relaxed);
-            if waiting > before {
-                grew = now;
-            }
-            if now - grew >= pause || now - started >= limit {
-                return;
-            }
-        }
+        !pending.is_empty() && pending.stopped != Some(Stopped::Poisoned)
     }
 
-    fn synced_in(&mut self, sync: Duration, in_flight: usize) {
-        self.sync = if self.sync.is_zero() { sync } else { (self.sync * 7 + sync) / 8 };
-        self.in_flight = in_flight;
-    }
-}
-
-fn commit(shared: &Shared, frames: &mut [OpenFrame], pace: &mut Pace) -> io::Result<u64> {
-    let synced = shared.synced.load(Ordering::Acquire);
-    for frame in &mut *frames {
-        finish(frame, shared.log_id, shared.epoch, synced);
-    }
-    let sync = shared.flush == Durability::Sync;
-    let mut end = 0;
-    let started = Instant::now();
-    let in_one_segment = |a: &OpenFrame, b: &OpenFrame| Arc::ptr_eq(&a.segment, &b.segment);
-    for run in frames.chunk_by(in_one_segment) {
-        let segment = &run[0].segment;
-        let bufs: SmallVec<[IoSlice<'_>; 8]> = run.iter().map(|frame| IoSlice::new(&frame.buf)).collect();
-        segment.file.write_at(run[0].base - segment.base, &bufs)?;
-        end = run.last().map_or(end, OpenFrame::end);
-    }
-    if sync {
-        for run in frames.chunk_by(in_one_segment) {
-            run[0].segment.file.sync()?;
+    /// Writes what waits, and what comes while it does so, then syncs once. Answers up to where all is durable now.
+    fn commit(&mut self) -> io::Result<u64> {
+        let shared = self.shared;
+        let mut written = Written::new();
+        let mut gathering = self.pace.begin();
+        loop {
+            let step = gathering.next(&shared.waiting_records.0);
+            {
+                let mut pending = shared.pending.lock();
+                pending.take(&mut self.frames);
+                shared.waiting_records.0.store(0, Ordering::Relaxed);
+            }
+            gathering.taken(self.frames.iter().map(|frame| frame.records as usize).sum());
+            self.write(&mut written)?;
+            shared.pending.lock().recycle(&mut self.frames);
+            if step == Step::Last {
+                break;
+            }
         }
-        let records: usize = frames.iter().map(|frame| frame.records as usize).sum();
-        pace.synced_in(started.elapsed(), records + shared.waiting_records.load(Ordering::Relaxed));
-        shared.synced.store(end, Ordering::Release);
+        let end = written.last().map_or(0, |(_, end)| *end);
+        if shared.flush == Durability::Sync {
+            let started = Instant::now();
+            for (segment, _) in &written {
+                segment.file.sync()?;
+            }
+            let waiting = shared.waiting_records.0.load(Ordering::Relaxed);
+            self.pace.committed(started.elapsed(), gathering.records() + waiting);
+            shared.synced.store(end, Ordering::Release);
+        }
+        // Only now may maps give these bytes out: nobody writes them any more.
+        for (segment, end) in &written {
+            segment.settle(*end);
+        }
+        Ok(end)
     }
-    // Only now may maps give these bytes out: nobody writes them any more.
-    for frame in &*frames {
-        frame.segment.settle(frame.end());
+
+    fn write(&mut self, written: &mut Written) -> io::Result<()> {
+        let shared = self.shared;
+        let synced = shared.synced.load(Ordering::Acquire);
+        for frame in &mut self.frames {
+            finish(frame, shared.log_id, shared.epoch, synced);
+        }
+        for run in self.frames.chunk_by(|a, b| Arc::ptr_eq(&a.segment, &b.segment)) {
+            let (segment, end) = (&run[0].segment, run[run.len() - 1].end());
+            if segment.base != self.segment {
+                // A piece of zeros may still be on its way into it; no other follows, for it has been taken.
+                drop(segment.filling.lock());
+                self.segment = segment.base;
+            }
+            let bufs: SmallVec<[IoSlice<'_>; 8]> = run.iter().map(|frame| IoSlice::new(&frame.buf)).collect();
+            segment.file.write_at(run[0].base - segment.base, &bufs)?;
+            match written.last_mut() {
+                Some((last, upto)) if Arc::ptr_eq(last, segment) => *upto = end,
+                _ => written.push((Arc::clone(segment), end)),
+            }
+        }
+        Ok(())
     }
-    Ok(end)
 }
 
 /// Header and checksums, off the append path.
