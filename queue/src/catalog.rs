@@ -73,6 +73,12 @@ pub(crate) fn load(storage: &dyn Storage) -> io::Result<Loaded> {
     Ok(damaged.map_or(Loaded::Nothing, Loaded::Damaged))
 }
 
+/// What a catalog of any version has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 enum Decoded {
     Sound(Catalog),
     Newer(u32),
@@ -81,10 +87,6 @@ enum Decoded {
 
 fn decode(bytes: &[u8]) -> Decoded {
     let Some(json) = checked(bytes) else { return Decoded::Damaged };
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
     match serde_json::from_str(json) {
         Ok(Version { version }) if version > VERSION => Decoded::Newer(version),
         Ok(Version { version: VERSION }) => {

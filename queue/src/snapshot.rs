@@ -181,7 +181,9 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     };
     let restore = |pending: &[Pending]| {
         let mut delays = Delays::default();
-        pending.iter().for_each(|pending| delays.restore(*pending));
+        for pending in pending {
+            delays.restore(*pending);
+        }
         delays
     };
     let mut delays = restore(&snapshot.delays);

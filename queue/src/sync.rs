@@ -1,4 +1,4 @@
-//! Locks, atomics and threads of the crate: parking_lot and std, or with feature `shuttle` those of a scheduler that
+//! Locks, atomics and threads of the crate: `parking_lot` and std, or with feature `shuttle` those of a scheduler that
 //! tries interleavings (`tests/schedules.rs`). The same code runs on both.
 
 #[cfg(not(feature = "shuttle"))]
@@ -13,7 +13,7 @@ pub(crate) use real::*;
 #[cfg(feature = "shuttle")]
 pub(crate) use scheduled::*;
 
-/// The part of parking_lot's interface that the crate uses.
+/// The part of `parking_lot`'s interface that the crate uses.
 #[cfg(feature = "shuttle")]
 mod scheduled {
     pub(crate) use shuttle::sync::atomic;

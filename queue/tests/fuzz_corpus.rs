@@ -19,7 +19,7 @@ fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {
@@ -63,7 +63,9 @@ fn drive(target: &str, runs: u64, mut run: impl FnMut(&[u8])) {
     files.sort();
     let inputs: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
     assert!(!inputs.is_empty(), "no corpus for {target}");
-    inputs.iter().for_each(|input| run(input));
+    for input in &inputs {
+        run(input);
+    }
     let seed = number("TIDEGATE_SEED", 1);
     println!("{target}: {} inputs, {runs} mutations, seed {seed}", inputs.len());
     for n in 0..runs {

@@ -27,7 +27,7 @@ fn open(folder: &Folder, dir: &Path) -> Queue {
 }
 
 /// A message as rich as they come.
-fn rich<'a>(body: &'a [u8]) -> NewMessage<'a> {
+fn rich(body: &[u8]) -> NewMessage<'_> {
     NewMessage {
         tag: "sale",
         keys: &["ticket-1", "buyer-ä"],

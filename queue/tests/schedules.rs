@@ -68,7 +68,9 @@ fn every_append_that_waits_is_told_and_what_it_is_told_is_there() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         log.close().unwrap();
         assert_eq!(told.load(Ordering::SeqCst), log.end().0);
     });
@@ -84,7 +86,7 @@ fn a_failed_sync_tells_everybody_and_takes_back_nothing_that_was_told() {
         let poisoned = Arc::clone(&told);
         log.on_durable(Box::new(move |durable| match durable {
             Durable::Up(_) => {
-                assert_eq!(poisoned.load(Ordering::SeqCst), 0, "nothing is durable after the end")
+                assert_eq!(poisoned.load(Ordering::SeqCst), 0, "nothing is durable after the end");
             }
             Durable::Poisoned(_) => assert_eq!(poisoned.fetch_add(1, Ordering::SeqCst), 0, "told once"),
         }));
@@ -122,7 +124,9 @@ fn who_asks_for_the_disk_in_async_mode_is_told() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         storage.power_loss(0, PowerLoss::Everything);
         drop(log);
         let log = open(&storage, Durability::Sync);

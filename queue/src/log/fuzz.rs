@@ -54,13 +54,13 @@ pub(crate) fn headers(bytes: &[u8]) {
     let Some((&choice, rest)) = bytes.split_first() else { return };
     let mut head = rest[..rest.len().min(256)].to_vec();
     if choice & 0x80 != 0 && head.len() >= 64 {
-        let crc_at = if choice & 3 == 0 { usize::from(u16::from_le_bytes([head[6], head[7]])) } else { 64 };
+        let crc_at = if choice % 4 == 0 { usize::from(u16::from_le_bytes([head[6], head[7]])) } else { 64 };
         if let Some(crc_at) = crc_at.checked_sub(4).filter(|at| at + 4 <= head.len()) {
             let crc = crc32c::crc32c(&head[..crc_at]);
             head[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
         }
     }
-    match choice & 3 {
+    match choice % 4 {
         0 => {
             let word = |at| record::u64_at(&head, at).unwrap_or(0);
             // Where it says that it stands, as far as a position can be: files end long before 2^62.

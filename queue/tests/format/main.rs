@@ -12,7 +12,6 @@ use by_hand::build;
 use bytes::*;
 use queue_support::*;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use tidegate_queue::log::{LogReader, RecordKind};
 use tidegate_queue::storage::DiskStorage;

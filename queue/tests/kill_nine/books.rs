@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tidegate_queue::log::{LogReader, RecordKind};
 
 /// Above `ack_sync_ms`: a checkpoint takes its turn for the disk and for the processor, on a busy machine too.
-const ACK_SLACK: Duration = Duration::from_millis(1_000);
+const ACK_SLACK: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(crate) struct Books {

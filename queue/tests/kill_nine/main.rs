@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use worker::{Work, number};
 
 /// A process that does not come up, or does not come to an end of its work, in this time has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the process wrote, when it came.
 type Lines = Receiver<(Instant, String)>;
@@ -45,8 +45,8 @@ fn read(lines: &Lines, books: &mut Books, until: &str, deadline: Instant) -> boo
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok((_, line)) if line == until => return true,
             Ok((at, line)) => books.line(at, &line),
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return false,
+            // The time is over, or the process is.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
         }
     }
 }

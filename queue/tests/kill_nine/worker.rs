@@ -26,7 +26,7 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -147,7 +147,7 @@ pub(crate) fn run() {
     let over = Arc::new(AtomicBool::new(false));
     let process = Process { queue, clock, pipe, work, over };
     process.say("up");
-    let jobs: &[fn(Process, Random)] = if work.drain {
+    let jobs: &[fn(&Process, &mut Random)] = if work.drain {
         &[consume, consume, decide_checks]
     } else {
         &[append, delay, transact, send_numbered, consume, consume, decide_checks, checkpoint]
@@ -155,8 +155,8 @@ pub(crate) fn run() {
     let threads: Vec<_> = (1u64..)
         .zip(jobs)
         .map(|(n, &job)| {
-            let (process, random) = (process.clone(), Random(work.seed ^ n << 48));
-            std::thread::spawn(move || job(process, random))
+            let (process, mut random) = (process.clone(), Random(work.seed ^ n << 48));
+            std::thread::spawn(move || job(&process, &mut random))
         })
         .collect();
     if work.drain {
@@ -169,11 +169,13 @@ pub(crate) fn run() {
         let mut quiet = 0;
         while quiet < 20 {
             quiet = if owes() { 0 } else { quiet + 1 };
-            std::thread::sleep(Duration::from_millis(10));
+            pause_ms(10);
         }
         process.over.store(true, Ordering::SeqCst);
     }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     process.queue.close().unwrap();
     process.say("drained");
 }
@@ -206,6 +208,11 @@ fn until_taken<T>(mut call: impl FnMut() -> Result<T, AppendError>) -> T {
     }
 }
 
+/// Nobody wakes it: this is no event to wait for, but the pace of the work.
+fn pause_ms(ms: u64) {
+    std::thread::park_timeout(Duration::from_millis(ms));
+}
+
 fn body(id: &str, random: &mut Random) -> Vec<u8> {
     let mut body = format!("{id} ").into_bytes();
     body.resize(body.len() + random.below(900) as usize, b'.');
@@ -216,21 +223,23 @@ fn message(body: &[u8]) -> NewMessage<'_> {
     NewMessage { topic: TOPIC, body, ..NewMessage::default() }
 }
 
-fn append(process: Process, mut random: Random) {
+fn append(process: &Process, random: &mut Random) {
     for n in 0.. {
         let ids: Vec<_> = (0..=random.below(3)).map(|i| process.id('a', n * 4 + i)).collect();
-        let bodies: Vec<_> = ids.iter().map(|id| body(id, &mut random)).collect();
+        let bodies: Vec<_> = ids.iter().map(|id| body(id, random)).collect();
         let batch: Vec<_> = bodies.iter().map(|body| message(body)).collect();
         let appended = until_taken(|| process.queue.append(&batch, Space::New));
         process.wait(appended.end);
-        ids.iter().for_each(|id| process.say(format_args!("appended {id}")));
+        for id in &ids {
+            process.say(format_args!("appended {id}"));
+        }
     }
 }
 
-fn delay(process: Process, mut random: Random) {
+fn delay(process: &Process, random: &mut Random) {
     for n in 0.. {
         let id = process.id('d', n);
-        let body = body(&id, &mut random);
+        let body = body(&id, random);
         let at_ms = process.clock.now_ms() + 1 + random.below(DELAY_MAX_MS);
         let delayed = NewMessage { deliver_at_ms: Some(at_ms), ..message(&body) };
         // Before it is appended: of one that comes early although nobody was told of it, this is known too.
@@ -238,14 +247,14 @@ fn delay(process: Process, mut random: Random) {
         let appended = until_taken(|| process.queue.append(&[delayed], Space::New));
         process.wait(appended.end);
         process.say(format_args!("appended {id}"));
-        std::thread::sleep(Duration::from_millis(random.below(4)));
+        pause_ms(random.below(4));
     }
 }
 
-fn transact(process: Process, mut random: Random) {
+fn transact(process: &Process, random: &mut Random) {
     for n in 0.. {
         let id = process.id('t', n);
-        let body = body(&id, &mut random);
+        let body = body(&id, random);
         let half = until_taken(|| match process.queue.begin(PRODUCERS, &message(&body)) {
             Err(TransactionError::Append(error)) => Err(error),
             other => Ok(other.expect("it begins")),
@@ -255,9 +264,9 @@ fn transact(process: Process, mut random: Random) {
         match random.below(5) {
             // The check asks for it.
             0 => {}
-            choice => decide(&process, half.first, &id, choice > 2),
+            choice => decide(process, half.first, &id, choice > 2),
         }
-        std::thread::sleep(Duration::from_millis(random.below(4)));
+        pause_ms(random.below(4));
     }
 }
 
@@ -275,22 +284,22 @@ fn decide(process: &Process, half: Position, id: &str, commit: bool) {
     process.say(format_args!("{} {id}", if commit { "committed" } else { "undone" }));
 }
 
-fn decide_checks(process: Process, mut random: Random) {
+fn decide_checks(process: &Process, random: &mut Random) {
     while !process.over() {
         for check in process.queue.take_checks(PRODUCERS, 16, None) {
             let body = String::from_utf8_lossy(&check.message.body).into_owned();
             let id = body.split(' ').next().unwrap();
-            decide(&process, check.id, id, random.below(2) == 0);
+            decide(process, check.id, id, random.below(2) == 0);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        pause_ms(5);
     }
 }
 
 /// Repeats the last three numbers that were acknowledged, then goes on.
-fn send_numbered(process: Process, mut random: Random) {
+fn send_numbered(process: &Process, random: &mut Random) {
     for sequence in process.work.sequence.saturating_sub(2).max(1).. {
         let id = format!("n{sequence}");
-        let body = body(&id, &mut random);
+        let body = body(&id, random);
         let producer = Producer { id: "till", sequence };
         let once = until_taken(|| match process.queue.append_once(producer, &[message(&body)], Space::New) {
             Err(ProducerError::Append(error)) => Err(error),
@@ -306,14 +315,14 @@ fn send_numbered(process: Process, mut random: Random) {
     }
 }
 
-fn consume(process: Process, mut random: Random) {
+fn consume(process: &Process, random: &mut Random) {
     let request = ReceiveRequest { topic: TOPIC, group: GROUP, max: 8, lease_ms: LEASE_MS, tags: &[] };
     while !process.over() {
         let mut slot = None;
         let received =
             process.queue.poll_receive(&mut Context::from_waker(Waker::noop()), &mut slot, &request);
         let Poll::Ready(found) = received else {
-            std::thread::sleep(Duration::from_millis(1));
+            pause_ms(1);
             continue;
         };
         let now_ms = process.clock.now_ms();
@@ -333,11 +342,11 @@ fn consume(process: Process, mut random: Random) {
     }
 }
 
-fn checkpoint(process: Process, mut random: Random) {
+fn checkpoint(process: &Process, random: &mut Random) {
     loop {
         process.say("checkpointing");
         process.queue.checkpoint().expect("the disk is healthy");
         process.say("checkpointed");
-        std::thread::sleep(Duration::from_millis(20 + random.below(60)));
+        pause_ms(20 + random.below(60));
     }
 }
