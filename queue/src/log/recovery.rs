@@ -6,7 +6,7 @@
 use super::checkpoint::{self, Checkpoint, CheckpointFile, Stored};
 use super::error::OpenError;
 use super::frame::{FRAME_HEADER, FrameHeader, FrameKind};
-use super::segment::{DIR, SEGMENT_HEADER, SEGMENT_MAX, Segment, UNFINISHED};
+use super::segment::{DIR, SEGMENT_HEADER, SEGMENT_MAX, SEGMENT_MIN, Segment, UNFINISHED};
 use super::survey::{Damage, is_zero, survey};
 use super::{LogOptions, Recovered, removal};
 use crate::Position;
@@ -191,7 +191,13 @@ pub(super) fn load(
                 header.len
             }
             None if salvage && checkpoint.log_id != 0 => {
-                let len = bases.get(index + 1).map_or(present.next_multiple_of(BLOCK), |next| next - base);
+                // The newest may have been shortened, to nothing even.
+                let own = repair.map_or(SEGMENT_MIN, |options| options.segment_bytes);
+                let newest = || present.next_multiple_of(SEGMENT_MIN).clamp(own, SEGMENT_MAX);
+                let len = bases.get(index + 1).map_or_else(newest, |next| next - base);
+                if len > SEGMENT_MAX || !len.is_multiple_of(SEGMENT_MIN) {
+                    return corrupt(base, "segment header is damaged, and the segment after it is misnamed");
+                }
                 Segment::write_header(&*file, base, len, checkpoint.log_id).map_err(io)?;
                 file.sync().map_err(io)?;
                 len
