@@ -26,6 +26,9 @@ pub(crate) struct Books {
     acked: Vec<String>,
     process: u64,
     kills: Vec<Instant>,
+    /// Where the log began, at each start.
+    begins: Vec<u64>,
+    deleted: u64,
     redelivered: u64,
     oldest: Duration,
     errors: Vec<String>,
@@ -42,6 +45,11 @@ struct Ack {
 impl Books {
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The log's beginning moved from one start to another.
+    pub(crate) fn deleted(&self) -> bool {
+        self.begins.last() > self.begins.first() && self.deleted > 0
     }
 
     pub(crate) fn said(&self) -> String {
@@ -61,6 +69,8 @@ impl Books {
         match words[..] {
             ["@appended", id] => drop(self.appended.insert(id.into())),
             ["@due", id, at_ms] => drop(self.due_ms.insert(id.into(), at_ms.parse().unwrap())),
+            ["@begins", position] => self.begins.push(position.parse().unwrap()),
+            ["@deleted", count] => self.deleted += count.parse::<u64>().unwrap(),
             ["@begun", id] => drop(self.begun.insert(id.into())),
             ["@committed", id] => drop(self.committed.insert(id.into())),
             ["@undone", id] => drop(self.undone.insert(id.into())),
@@ -173,7 +183,7 @@ impl fmt::Display for Books {
         write!(
             f,
             "{} kills: {} appends acknowledged ({} delayed, {} numbered), {} transactions begun, {} committed, {} \
-             rolled back; {} messages acknowledged, {} of them came again, the oldest {:?} before its kill",
+             rolled back; {} messages acknowledged, {} of them came again, the oldest {:?} before its kill; the log begins at {}, {} segments told deleted",
             self.kills.len(),
             self.appended.len(),
             self.due_ms.len(),
@@ -183,7 +193,9 @@ impl fmt::Display for Books {
             self.undone.len(),
             self.acks.len(),
             self.redelivered,
-            self.oldest
+            self.oldest,
+            self.begins.last().copied().unwrap_or(0),
+            self.deleted
         )
     }
 }

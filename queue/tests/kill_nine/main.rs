@@ -95,6 +95,13 @@ fn kills_during_snapshots_leave_everything_that_is_owed() {
     println!("{books}");
 }
 
+#[test]
+fn fm49_kills_during_deletions_leave_everything_that_is_owed() {
+    let books = kill_again_and_again(Work::deletions(), number("TIDEGATE_KILLS", 40));
+    assert!(books.deleted(), "nothing was deleted: {books}");
+    println!("{books}");
+}
+
 /// The process that is killed; started by the tests above.
 #[test]
 #[ignore = "runs until it is killed"]

@@ -53,7 +53,7 @@ pub(crate) struct Work {
     pub(crate) seed: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) retention_ms: u64,
-    pub(crate) snapshot_every_bytes: u64,
+    pub(crate) snapshots: bool,
 }
 
 impl Work {
@@ -65,13 +65,18 @@ impl Work {
             seed: 0,
             segment_bytes: 64 << 10,
             retention_ms: u64::MAX,
-            snapshot_every_bytes: 64 << 20,
+            snapshots: false,
         }
     }
 
-    /// A snapshot after every few batches: most kills are during one.
+    /// One snapshot after the other.
     pub(crate) fn snapshots() -> Self {
-        Self { segment_bytes: 16 << 10, snapshot_every_bytes: 4 << 10, ..Self::keeping_all() }
+        Self { segment_bytes: 16 << 10, snapshots: true, ..Self::keeping_all() }
+    }
+
+    /// What nothing holds is deleted at once.
+    pub(crate) fn deletions() -> Self {
+        Self { segment_bytes: 4 << 10, snapshots: true, retention_ms: 1, ..Self::keeping_all() }
     }
 
     pub(crate) fn keeps_all(&self) -> bool {
@@ -93,7 +98,7 @@ impl Work {
             ("WORK_SEED", self.seed),
             ("WORK_SEGMENT", self.segment_bytes),
             ("WORK_RETENTION", self.retention_ms),
-            ("WORK_SNAPSHOT", self.snapshot_every_bytes),
+            ("WORK_SNAPSHOTS", u64::from(self.snapshots)),
         ]
     }
 
@@ -106,7 +111,7 @@ impl Work {
             seed: number("WORK_SEED"),
             segment_bytes: number("WORK_SEGMENT"),
             retention_ms: number("WORK_RETENTION"),
-            snapshot_every_bytes: number("WORK_SNAPSHOT"),
+            snapshots: number("WORK_SNAPSHOTS") == 1,
         }
     }
 }
@@ -138,7 +143,6 @@ pub(crate) fn run() {
         check_every_ms: 200,
         checks_max: 1_000,
         retention_ms: work.retention_ms,
-        snapshot_every_bytes: work.snapshot_every_bytes,
         ..Policies::default()
     };
     let storage = Arc::new(DiskStorage::new(&dir).unwrap());
@@ -146,15 +150,21 @@ pub(crate) fn run() {
     let pipe = Arc::new(File::from(std::io::stderr().as_fd().try_clone_to_owned().unwrap()));
     let over = Arc::new(AtomicBool::new(false));
     let process = Process { queue, clock, pipe, work, over };
+    process.say(format_args!("begins {}", process.queue.start()));
     process.say("up");
-    let jobs: &[fn(&Process, &mut Random)] = if work.drain {
-        &[consume, consume, decide_checks]
-    } else {
-        &[append, delay, transact, send_numbered, consume, consume, decide_checks, checkpoint]
-    };
+    let mut jobs: Vec<fn(&Process, &mut Random)> = vec![consume, consume, decide_checks];
+    if !work.drain {
+        jobs.extend([append, delay, transact, send_numbered, checkpoint] as [fn(&Process, &mut Random); 5]);
+        if work.snapshots {
+            jobs.push(snapshot);
+        }
+        if !work.keeps_all() {
+            jobs.push(delete);
+        }
+    }
     let threads: Vec<_> = (1u64..)
         .zip(jobs)
-        .map(|(n, &job)| {
+        .map(|(n, job)| {
             let (process, mut random) = (process.clone(), Random(work.seed ^ n << 48));
             std::thread::spawn(move || job(&process, &mut random))
         })
@@ -339,6 +349,22 @@ fn consume(process: &Process, random: &mut Random) {
                 process.say(format_args!("acked {id} {attempt}"));
             }
         }
+    }
+}
+
+/// Nearly all the time: most kills are during one.
+fn snapshot(process: &Process, random: &mut Random) {
+    loop {
+        process.queue.snapshot().expect("the disk is healthy");
+        pause_ms(random.below(3));
+    }
+}
+
+fn delete(process: &Process, random: &mut Random) {
+    loop {
+        let deleted = process.queue.delete_unheld().expect("the disk is healthy");
+        process.say(format_args!("deleted {deleted}"));
+        pause_ms(random.below(3));
     }
 }
 
