@@ -1,5 +1,6 @@
 //! A data folder that this release wrote in format version 1, kept under `tests/data`: every later release opens it
-//! and finds all of it. `cargo test -p tidegate-queue --test kept_log -- --ignored` made it.
+//! and finds all of it. `cargo test -p tidegate-queue --test kept_log -- --ignored` makes such anew; what
+//! is kept stays as it is.
 #![allow(clippy::unwrap_used)]
 
 mod log_support;
@@ -14,14 +15,20 @@ use tidegate_queue::*;
 
 const HOUR_MS: u64 = 3_600_000;
 
-fn kept() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/log-v1")
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
+const README: &str = "Made by tests/kept_log.rs; opened by the tests there ever after.\n";
+
 fn open(folder: &Folder, dir: &Path) -> Queue {
+    open_keeping(folder, dir, Policies::default().retention_ms)
+}
+
+fn open_keeping(folder: &Folder, dir: &Path, retention_ms: u64) -> Queue {
     let options =
         QueueOptions { dir: dir.to_owned(), segment_bytes: 4_096, topic_queues: 2, ..folder.options() };
-    let policies = Policies { checks_max: 3, ..Policies::default() };
+    let policies = Policies { checks_max: 3, retention_ms, ..Policies::default() };
     let storage = Arc::new(DiskStorage::new(dir).unwrap());
     Queue::open_with(options, policies, storage, Arc::clone(&folder.clock) as Arc<dyn Clock>).unwrap()
 }
@@ -38,8 +45,8 @@ fn rich(body: &[u8]) -> NewMessage<'_> {
 
 #[test]
 #[ignore = "writes into the source tree"]
-fn make() {
-    let dir = kept();
+fn make_log_v1() {
+    let dir = kept("log-v1");
     let _ = std::fs::remove_dir_all(&dir);
     let folder = Folder::new();
     let queue = open(&folder, &dir);
@@ -108,7 +115,7 @@ fn a_log_of_format_version_1_is_opened_with_all_that_is_in_it() {
     let folder = Folder::new();
     folder.clock.advance(8_000);
     let dir = folder.dir.path().join("copy");
-    log_support::copy_dir(&kept(), &dir);
+    log_support::copy_dir(&kept("log-v1"), &dir);
     {
         let reader = LogReader::open(&dir).unwrap();
         let report = reader.report();
@@ -177,5 +184,52 @@ fn a_log_of_format_version_1_is_opened_with_all_that_is_in_it() {
         assert!(started.elapsed().as_secs() < 20, "{}", queue.look_up_key(TOPIC, "ticket-1", 100).len());
         std::thread::yield_now();
     }
+    queue.close().unwrap();
+}
+
+/// One whose beginning was deleted, with a delayed message that was carried forward before that.
+#[test]
+#[ignore = "writes into the source tree"]
+fn make_log_v1_later() {
+    let dir = kept("log-v1-later");
+    let _ = std::fs::remove_dir_all(&dir);
+    let folder = Folder::new();
+    let queue = open_keeping(&folder, &dir, 1);
+    queue.put_topic(TOPIC, 2).unwrap();
+    append(&queue, &[NewMessage { deliver_at_ms: Some(NOW_MS + 2 * HOUR_MS), ..rich(b"carried") }]);
+    for n in 0..60u8 {
+        append(&queue, &[rich(&[n; 150])]);
+    }
+    for lease in receive(&queue, GROUP, 57, 60_000) {
+        ack(&queue, GROUP, &lease).unwrap();
+    }
+    folder.clock.advance(HOUR_MS);
+    queue.tick();
+    settle_down(&queue);
+    assert!(queue.delete_unheld().unwrap() > 2);
+    queue.close().unwrap();
+    std::fs::write(dir.join("README"), README).unwrap();
+}
+
+#[test]
+fn a_log_of_format_version_1_whose_beginning_was_deleted_is_opened_with_all_that_is_in_it() {
+    let folder = Folder::new();
+    folder.clock.advance(HOUR_MS);
+    let dir = folder.dir.path().join("copy");
+    log_support::copy_dir(&kept("log-v1-later"), &dir);
+    let queue = open(&folder, &dir);
+    assert!(queue.start() > Position(3 * 4_096));
+    assert_eq!(queue.delayed(), 1);
+    let owed = receive(&queue, GROUP, 100, 60_000);
+    assert_eq!(owed.iter().map(|one| one.message.offset).collect::<Vec<_>>(), [57, 58, 59]);
+    assert_eq!(append(&queue, &[message(b"next")]).offset, 60);
+    folder.clock.advance(HOUR_MS);
+    queue.tick();
+    settle_down(&queue);
+    let newest = receive(&queue, "latecomers", 100, 60_000);
+    let carried =
+        newest.iter().map(|one| &one.message).find(|message| message.body == b"carried".as_slice()).unwrap();
+    assert_eq!((carried.offset, carried.tag.as_str(), carried.keys.len()), (61, "sale", 2));
+    assert!(newest[0].message.offset > 0, "the oldest message kept is not the first there was");
     queue.close().unwrap();
 }
