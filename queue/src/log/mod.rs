@@ -50,6 +50,7 @@ use frame::FRAME_HEADER;
 use keeper::Nudge;
 use lock::FolderLock;
 use pending::{Pending, Stopped};
+use recovery::Trusted;
 use scan::{Cursor, Limit, Scan};
 use segment::Segments;
 use smallvec::SmallVec;
@@ -173,6 +174,16 @@ pub struct CommitLog {
 impl CommitLog {
     /// Locks the folder, recovers, starts the threads.
     pub fn open(storage: Arc<dyn Storage>, options: &LogOptions) -> Result<Self, OpenError> {
+        Self::open_trusting(storage, options, &mut |_, _| Ok(None))
+    }
+
+    /// The same for a caller that has a snapshot: the segments wholly below the position that it answers for this log
+    /// are not verified now; whoever reads in them verifies what he reads.
+    pub(crate) fn open_trusting(
+        storage: Arc<dyn Storage>,
+        options: &LogOptions,
+        trusted: Trusted<'_>,
+    ) -> Result<Self, OpenError> {
         let possible = segment::SEGMENT_MIN..=segment::SEGMENT_MAX;
         if !possible.contains(&options.segment_bytes)
             || !options.segment_bytes.is_multiple_of(segment::SEGMENT_MIN)
@@ -183,7 +194,7 @@ impl CommitLog {
             return Err(OpenError::Invalid("disk_high_bytes must not be below disk_low_bytes"));
         }
         let lock = FolderLock::exclusive(&*storage)?;
-        let ready = recovery::recover(&*storage, options)?;
+        let ready = recovery::recover(&*storage, options, trusted)?;
         let end = ready.recovered.end.0;
         let active = Arc::clone(ready.segments.last().expect("recovery leaves a segment to write in"));
         let shared = Arc::new(Shared {

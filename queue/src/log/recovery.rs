@@ -32,8 +32,16 @@ pub(super) struct Ready {
     pub(super) log_start: u64,
 }
 
-/// Recovers the log of a locked folder.
-pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Ready, OpenError> {
+/// Asked once for a log of this id that begins here: below which position nobody will read without verifying.
+pub(crate) type Trusted<'a> = &'a mut dyn FnMut(u64, Position) -> Result<Option<Position>, OpenError>;
+
+/// Recovers the log of a locked folder. What lies in segments wholly below `trusted` was known durable before and is
+/// not read again.
+pub(super) fn recover(
+    storage: &dyn Storage,
+    options: &LogOptions,
+    trusted: Trusted<'_>,
+) -> Result<Ready, OpenError> {
     let root = storage.root();
     let at = |path: &Path| {
         let path = root.join(path);
@@ -62,7 +70,12 @@ pub(super) fn recover(storage: &dyn Storage, options: &LogOptions) -> Result<Rea
     let leftovers = split_leftovers(&mut bases, &old);
     let mut loaded = load(storage, &bases, &mut old, Some(options))?;
     let durable = old.durable.max(loaded.first().map_or(0, |segment| segment.start()));
-    let found = survey(&loaded, old.log_id, durable, old.clean, root)?;
+    let trusted = match trusted(old.log_id, Position(old.log_start + SEGMENT_HEADER))? {
+        Some(position) if position.0 <= old.durable && !options.salvage => position.0,
+        _ => 0,
+    };
+    let skipped = loaded.partition_point(|segment| segment.base <= trusted).saturating_sub(1);
+    let found = survey(&loaded[skipped..], old.log_id, durable, old.clean, root)?;
     if let (Some(damage), false) = (found.damages.first(), options.salvage) {
         let Damage { file, offset, .. } = damage.clone();
         return Err(OpenError::Corrupt { file, offset, what: "bytes known to be durable do not read back" });

@@ -6,7 +6,7 @@
 use super::append::Appender;
 use super::dispatch::Dispatcher;
 use super::retention::{Keeping, OwnerHold};
-use super::snapshot::Snapshots;
+use super::snapshot::{Choice, Snapshots};
 use super::topic::Topics;
 use super::{Durable, OpenError, Policies, QueueOptions};
 use crate::catalog::{self, Catalog};
@@ -145,7 +145,13 @@ impl Broker {
             disk_high_bytes,
             salvage: false,
         };
-        let log = CommitLog::open(Arc::clone(&storage), &log_options)?;
+        // 1 MiB, 50,000 messages, beside the usual segments.
+        let topics = Topics::new(Arc::clone(&storage), options.segment_bytes / 64);
+        let mut chosen = Choice::default();
+        let log = CommitLog::open_trusting(Arc::clone(&storage), &log_options, &mut |log_id, start| {
+            chosen = Choice::look(storage.as_ref(), &topics, log_id, start, Position(u64::MAX))?;
+            Ok(chosen.from())
+        })?;
         let keys = KeyIndex::open(
             Arc::clone(&storage),
             log.log_id(),
@@ -156,8 +162,7 @@ impl Broker {
         .map_err(|error| io_error(Path::new("keys"), error))?;
         let mut broker = Self {
             keys,
-            // 1 MiB, 50,000 messages, beside the usual segments.
-            topics: Topics::new(Arc::clone(&storage), options.segment_bytes / 64),
+            topics,
             appender: Mutex::default(),
             delays: Mutex::default(),
             delays_coming: AtomicUsize::new(0),
@@ -190,15 +195,15 @@ impl Broker {
             storage,
             log,
         };
-        let dispatcher = broker.recover()?;
+        let dispatcher = broker.recover(chosen)?;
         broker.listen();
         Ok((broker, dispatcher))
     }
 
-    fn recover(&mut self) -> Result<Dispatcher, OpenError> {
+    fn recover(&mut self, chosen: Choice) -> Result<Dispatcher, OpenError> {
         self.load_catalog()?;
         self.load_checkpoint()?;
-        let resumed = self.resume()?;
+        let resumed = self.resume(chosen)?;
         let mut dispatcher = Dispatcher::new(resumed.from, true);
         loop {
             match self.dispatch(&mut dispatcher) {

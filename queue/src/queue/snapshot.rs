@@ -20,8 +20,10 @@
 
 use super::CheckpointError;
 use super::broker::{Broker, CatchUp, io_error};
+use super::topic::Topics;
 use crate::log::OpenError;
 use crate::snapshot::{self, Body, Snapshot};
+use crate::storage::Storage;
 use crate::sync::atomic::Ordering;
 use crate::{Position, log::FIRST_POSITION};
 use std::path::Path;
@@ -87,28 +89,18 @@ impl Broker {
         self.log.wait_synced(self.log.end()).map_err(|_| CheckpointError::LogStopped)
     }
 
-    /// Takes over the newest snapshot whose index is what stands on disk, else the older one, else what there is but
-    /// for the index, which is then made again from the log.
-    pub(super) fn resume(&mut self) -> Result<Resumed, OpenError> {
-        let recovered = self.log.recovered();
-        let (start, end) = (self.log.start(), recovered.end);
-        let found = snapshot::load(self.storage.as_ref(), self.log.log_id(), end)?;
-        let at = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|snapshot| snapshot.at);
-        *self.snapshots.get_mut() =
-            Snapshots { newest: at(&found.newest), older: at(&found.older), leftovers: false };
-        let candidates: Vec<Snapshot> = found.newest.into_iter().chain(found.older).collect();
-        let mut good = None;
-        for (index, snapshot) in candidates.iter().enumerate() {
-            if snapshot.at >= start && self.resume_index(snapshot, start)? {
-                good = Some(index);
-                break;
-            }
-            self.topics.all().iter().flat_map(|topic| topic.queues()).for_each(|queue| queue.forget());
-            let at = snapshot.at;
-            tracing::warn!(%at, "the index is not as the snapshot says; more of the log is read again");
+    /// Takes over what was chosen. Nothing of it may lie behind the log's end: it then speaks of another past.
+    pub(super) fn resume(&mut self, chosen: Choice) -> Result<Resumed, OpenError> {
+        let (start, end) = (self.log.start(), self.log.recovered().end);
+        let mut chosen = chosen;
+        if chosen.found.iter().any(|snapshot| snapshot.at > end) {
+            forget_index(&self.topics);
+            chosen = Choice::look(self.storage.as_ref(), &self.topics, self.log.log_id(), start, end)?;
         }
+        let Choice { found, good, newest, older } = chosen;
+        *self.snapshots.get_mut() = Snapshots { newest, older, leftovers: false };
         let mut resumed = Resumed { from: start, rebuild: good.is_none(), ends: Vec::new() };
-        if let Some(snapshot) = candidates.into_iter().nth(good.unwrap_or(0)) {
+        if let Some(snapshot) = found.into_iter().nth(good.unwrap_or(0)) {
             if good.is_some() {
                 resumed.from = snapshot.at;
             } else {
@@ -120,23 +112,9 @@ impl Broker {
             self.take_over(snapshot)?;
         }
         *self.dispatched.get_mut() = resumed.from;
-        let newest = self.snapshots.get_mut().newest.unwrap_or(start);
-        let next = newest.0.saturating_add(self.policies.snapshot_every_bytes);
+        let next = newest.unwrap_or(start).0.saturating_add(self.policies.snapshot_every_bytes);
         self.next_snapshot.store(next, Ordering::Relaxed);
         Ok(resumed)
-    }
-
-    fn resume_index(&self, snapshot: &Snapshot, start: Position) -> Result<bool, OpenError> {
-        for (name, states) in &snapshot.topics {
-            let (topic, _) = self.topics.put(name, states.len() as u32).map_err(OpenError::Invalid)?;
-            for (queue, state) in topic.queues().iter().zip(states) {
-                let as_it_was = queue.resume(state, start);
-                if !as_it_was.map_err(|error| io_error(Path::new("consumequeue"), error))? {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
     }
 
     fn take_over(&mut self, snapshot: Snapshot) -> Result<(), OpenError> {
@@ -223,6 +201,66 @@ impl Broker {
     pub(super) fn dispatched(&self) -> Position {
         *self.dispatched.lock()
     }
+}
+
+/// Which snapshot a start goes on from: the newest whose index is what stands on disk. Without one the newest all the
+/// same, but for the index, which is then made again from the log.
+#[derive(Default)]
+pub(super) struct Choice {
+    /// Those that can be read, newest first.
+    found: Vec<Snapshot>,
+    good: Option<usize>,
+    newest: Option<Position>,
+    older: Option<Position>,
+}
+
+impl Choice {
+    /// Looks at what there is for the log of this id, from `start` to `end`. The index of the one that is chosen is
+    /// taken over.
+    pub(super) fn look(
+        storage: &dyn Storage,
+        topics: &Topics,
+        log_id: u64,
+        start: Position,
+        end: Position,
+    ) -> Result<Self, OpenError> {
+        let found = snapshot::load(storage, log_id, end)?;
+        let at = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|snapshot| snapshot.at);
+        let (newest, older) = (at(&found.newest), at(&found.older));
+        let found: Vec<Snapshot> = found.newest.into_iter().chain(found.older).collect();
+        let mut good = None;
+        for (index, snapshot) in found.iter().enumerate() {
+            if snapshot.at >= start && resume_index(topics, snapshot, start)? {
+                good = Some(index);
+                break;
+            }
+            forget_index(topics);
+            tracing::warn!(at = %snapshot.at, "the index is not as the snapshot says; more of the log is read again");
+        }
+        Ok(Self { found, good, newest, older })
+    }
+
+    /// The log is read from here on.
+    pub(super) fn from(&self) -> Option<Position> {
+        self.good.map(|index| self.found[index].at)
+    }
+}
+
+fn forget_index(topics: &Topics) {
+    topics.all().iter().flat_map(|topic| topic.queues()).for_each(|queue| queue.forget());
+}
+
+fn resume_index(topics: &Topics, snapshot: &Snapshot, start: Position) -> Result<bool, OpenError> {
+    for (name, states) in &snapshot.topics {
+        let (topic, _) = topics.put(name, states.len() as u32).map_err(OpenError::Invalid)?;
+        for (queue, state) in topic.queues().iter().zip(states) {
+            let as_it_was = queue.resume(state, start);
+            if !as_it_was.map_err(|error| io_error(Path::new("consumequeue"), error))? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// What a catch-up is for: one group, or all of the topic.
