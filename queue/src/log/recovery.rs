@@ -74,7 +74,8 @@ pub(super) fn recover(
         Some(position) if position.0 <= old.durable && !options.salvage => position.0,
         _ => 0,
     };
-    let skipped = loaded.partition_point(|segment| segment.base <= trusted).saturating_sub(1);
+    // Begun where frames lie before that position: the end of a full segment is the end of the log until one follows.
+    let skipped = loaded.partition_point(|segment| segment.start() < trusted).saturating_sub(1);
     let found = survey(&loaded[skipped..], old.log_id, durable, old.clean, root)?;
     if let (Some(damage), false) = (found.damages.first(), options.salvage) {
         let Damage { file, offset, .. } = damage.clone();
