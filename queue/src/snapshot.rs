@@ -57,7 +57,9 @@ impl Body {
         for (name, queues) in topics {
             put_text(&mut out, name);
             put_u32(&mut out, queues.len() as u32);
-            queues.iter().for_each(|state| state.encode(&mut out));
+            for state in queues {
+                state.encode(&mut out);
+            }
         }
         Self(out)
     }

@@ -65,7 +65,9 @@ impl Broker {
             checkpoint::encode_group(&mut body, &group.topic, &group.name, &state.queues);
             idle.push(now_ms.saturating_sub(state.active_ms));
         }
-        idle.into_iter().for_each(|idle_ms| checkpoint::encode_idle(&mut body, idle_ms));
+        for idle_ms in idle {
+            checkpoint::encode_idle(&mut body, idle_ms);
+        }
         body
     }
 

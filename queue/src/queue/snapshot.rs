@@ -21,6 +21,7 @@
 use super::CheckpointError;
 use super::broker::{Broker, CatchUp, io_error};
 use super::topic::Topics;
+use crate::group::progress::Progress;
 use crate::log::OpenError;
 use crate::snapshot::{self, Body, Snapshot};
 use crate::storage::Storage;
@@ -159,7 +160,9 @@ impl Broker {
                 queue.begin_at(end);
             }
         };
-        ends.iter().for_each(|(name, queue, end)| begin(name, *queue, *end));
+        for (name, queue, end) in ends {
+            begin(name, *queue, *end);
+        }
         for topic in self.topics.all() {
             for group in topic.groups() {
                 let state = group.state.lock();
@@ -179,7 +182,7 @@ impl Broker {
             let groups = topic.groups();
             for (number, queue) in (0..).zip(topic.queues()) {
                 let floor = |state: &crate::group::GroupState| {
-                    state.queues.get(number as usize).map_or(queue.oldest(), |progress| progress.floor())
+                    state.queues.get(number as usize).map_or(queue.oldest(), Progress::floor)
                 };
                 let Some(next) = groups.iter().map(|group| floor(&group.state.lock())).min() else {
                     continue;
