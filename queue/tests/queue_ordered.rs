@@ -221,3 +221,26 @@ fn the_key_that_a_message_was_sent_with_goes_before_its_look_up_keys() {
     }
     assert_eq!(seen, ["0", "1", "2"]);
 }
+
+#[test]
+fn consumers_of_a_broadcast_that_do_not_come_back_make_room() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    append(&queue, &[message(b"0")]);
+    let join = |consumer: &str| queue.join_broadcast(TOPIC, "news", consumer, Broadcast::default());
+    // As many groups as a topic may have. By a receive they are made without waiting for the disk.
+    let first: Vec<String> = (0..1_000).map(|number| format!("news%c{number}")).collect();
+    for group in &first {
+        assert_eq!(receive(&queue, group, 1, 1).len(), 1);
+    }
+    folder.clock.advance(Policies::default().group_expiry_ms - 1);
+    // This one is there still.
+    assert_eq!(receive(&queue, &first[7], 10, 1_000).len(), 1);
+    assert!(join("new").is_err());
+    folder.clock.advance(1);
+    let new = join("new").unwrap();
+    let mut left = queue.consumers(TOPIC, "news");
+    left.sort();
+    assert_eq!(left, [first[7].clone(), new]);
+    assert_eq!(bodies(&receive(&queue, &join("c3").unwrap(), 10, 1_000)), ["0"], "it begins anew");
+}

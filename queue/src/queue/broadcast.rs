@@ -85,10 +85,28 @@ impl Broker {
             return Err(ReceiveError::Invalid("the name of a consumer must not be empty, and not contain %"));
         }
         let group = group_of(broadcast, consumer);
+        if let Some(topic) = self.topics.get(topic).filter(|topic| topic.group(&group).is_none()) {
+            self.forget_expired(&topic, broadcast);
+        }
         let Broadcast { start, attempts_max, retry_delays_ms } = settings;
         self.put_group(topic, &group, start, attempts_max, retry_delays_ms)?;
         self.store_catalog_for_receiver()?;
         Ok(group)
+    }
+
+    /// Makes room: consumers that were idle for `group_expiry_ms` do not come back, or begin anew.
+    fn forget_expired(&self, topic: &Topic, broadcast: &str) {
+        let now_ms = self.clock.now_ms();
+        for name in topic.consumers(broadcast) {
+            let Some(group) = topic.group(&name) else { continue };
+            let idle_ms = now_ms.saturating_sub(group.state.lock().active_ms);
+            if idle_ms >= self.policies.group_expiry_ms && topic.remove_group(&name).is_some() {
+                tracing::info!(topic = %topic.name, consumer = %name, idle_ms, "consumer of a broadcast is forgotten");
+                group.wake(u64::MAX);
+                self.catalog_changed();
+                self.acks_changed();
+            }
+        }
     }
 
     pub(super) fn consumers(&self, topic: &str, broadcast: &str) -> Vec<String> {

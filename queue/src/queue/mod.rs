@@ -336,8 +336,9 @@ impl Queue {
         self.broker.broadcast(topic, name)
     }
     /// One consumer of a broadcast: it sees every message of the topic, whatever others see, and goes on where it
-    /// stopped when it comes back. Answers the group that it receives with, `BROADCAST%CONSUMER`. One that does not come
-    /// back must [`Queue::delete_group`]. Blocks on the disk when the consumer is new.
+    /// stopped when it comes back. Answers the group that it receives with, `BROADCAST%CONSUMER`. Blocks on the disk when
+    /// the consumer is new. One that was idle for `group_expiry_ms` is forgotten when the next new one joins, and begins
+    /// anew when it comes back; [`Queue::delete_group`] forgets it at once.
     pub fn join_broadcast(
         &self,
         topic: &str,
