@@ -211,3 +211,94 @@ fn what_is_no_data_folder_is_said_to_be_none() {
     let target = DiskStorage::new(dir.path()).unwrap();
     assert!(matches!(Backup::begin(dir.path(), &target), Err(OpenError::NotDataFolder { .. })));
 }
+
+#[test]
+fn copies_made_while_the_beginning_is_deleted_begin_where_nothing_owed_is_missing() {
+    const RETENTION_MS: u64 = 1_000;
+    let folder = Folder::new();
+    let copies = tempfile::tempdir().unwrap();
+    let policies = Policies { retention_ms: RETENTION_MS, ..Policies::default() };
+    let open = |dir: &Path| {
+        let options =
+            QueueOptions { dir: dir.to_owned(), segment_bytes: 8_192, topic_queues: 1, ..folder.options() };
+        let storage = std::sync::Arc::new(DiskStorage::new(dir).unwrap());
+        let clock = std::sync::Arc::clone(&folder.clock) as std::sync::Arc<dyn Clock>;
+        Queue::open_with(options, policies.clone(), storage, clock).unwrap()
+    };
+    let queue = open(folder.dir.path());
+    queue.put_group(TOPIC, GROUP, StartFrom::First, None, None).unwrap();
+    let till = |sequence| Producer { id: "till", sequence };
+    let (durable, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut starts = Vec::new();
+    std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            let mut next = 0;
+            while !stop.load(Ordering::Relaxed) && next < MESSAGES_MAX {
+                match queue.append_once(till(next), &[message(&numbered(next))], Space::New) {
+                    Ok(once) => {
+                        queue.wait_durable(once.appended.end).unwrap();
+                        next += 1;
+                        durable.store(next, Ordering::Release);
+                    }
+                    Err(ProducerError::Append(AppendError::Busy)) => std::thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for delivery in receive(&queue, GROUP, 64, 600_000) {
+                    ack(&queue, GROUP, &delivery).unwrap();
+                }
+                folder.clock.advance(RETENTION_MS);
+                queue.delete_unheld().unwrap();
+            }
+        });
+        for round in 0..8 {
+            let before = loop {
+                let before = durable.load(Ordering::Acquire);
+                if before >= (round + 1) * 150 {
+                    break before;
+                }
+                std::thread::yield_now();
+            };
+            let to = copies.path().join(round.to_string());
+            let copied = copy(folder.dir.path(), &to).unwrap();
+            let settled = group_stats_or_none(&queue).map_or(0, |stats| stats.queues[0].floor);
+            starts.push(copied.log.start);
+            let restored = open(&to);
+            assert_eq!(restored.start(), copied.log.start);
+            let kept: Vec<u64> =
+                restored.scan(restored.start()).map(|found| number(&found.unwrap())).collect();
+            let (first, end) = (kept[0], kept[kept.len() - 1] + 1);
+            assert_eq!(kept, (first..end).collect::<Vec<_>>(), "without a hole");
+            assert!(end >= before, "{end}: {before} were durable");
+            // Everything that the group was owed then, and nothing twice.
+            let mut owed = Vec::new();
+            loop {
+                let found = receive(&restored, GROUP, 500, 600_000);
+                if found.is_empty() {
+                    break;
+                }
+                owed.extend(found.iter().map(|delivery| number(&delivery.message)));
+            }
+            if let Some(&next) = owed.first() {
+                assert!(next <= settled, "{next} to {settled} are missing");
+                assert_eq!(owed, (next..end).collect::<Vec<_>>());
+            } else {
+                assert!(settled >= end);
+            }
+            // Numbers are known, or known to be too old, though their messages may be deleted.
+            let again = |sequence| restored.append_once(till(sequence), &[message(b"again")], Space::New);
+            assert!(again(end - 1).unwrap().repeated, "{end}");
+            assert!(matches!(
+                again(before - 1),
+                Ok(Once { repeated: true, .. }) | Err(ProducerError::TooOld)
+            ));
+            assert_eq!(again(0), Err(ProducerError::TooOld));
+            restored.close().unwrap();
+        }
+    });
+    assert!(starts.last() > starts.first(), "the beginning moved: {starts:?}");
+}

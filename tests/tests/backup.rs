@@ -61,7 +61,7 @@ async fn a_backup_under_load_holds_what_was_answered_before_and_a_gateway_starts
     let settings = Settings::new()
         .set("data.segment_bytes", 64 << 10)
         .set("data.snapshot_bytes", 64 << 10)
-        .set("data.retention_ms", 0);
+        .set("data.retention_ms", 1);
     let mut server = Server::start_with(settings).await;
     let shop = server.shop.clone();
     shop.open("phone", &Sale::of(1_000_000).with("order_deadline_ms", 600_000)).await;
