@@ -52,7 +52,12 @@ impl Collector for Figures {
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
         gauge(&mut to, "live_tickets", "Tickets that are not at their end", app.stock.live_tickets())?;
-        gauge(&mut to, "delayed_messages", "Delayed messages that are not due yet", app.queue.delayed() as u64)?;
+        gauge(
+            &mut to,
+            "delayed_messages",
+            "Delayed messages that are not due yet",
+            app.queue.delayed() as u64,
+        )?;
         let open = app.queue.open_transactions() as u64;
         gauge(&mut to, "open_transactions", "Transactions that nobody has resolved", open)?;
         let poisoned = u64::from(app.durable.is_poisoned());

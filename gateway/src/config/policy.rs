@@ -22,7 +22,7 @@ pub struct PolicySettings {
 
 impl PolicySettings {
     /// Limits of a configuration that says nothing of them.
-    pub const LIMITS: Limits = Limits { instructions_max: 10_000, memory_bytes_max: 1 << 20 };
+    pub const LIMITS: Limits = Limits { instructions_max: 10_000, memory_bytes_max: 1 << 20, time_ms_max: 2 };
 }
 
 pub(super) fn read(root: &mut Section<'_, '_>) -> PolicySettings {
@@ -49,6 +49,7 @@ pub(super) fn read(root: &mut Section<'_, '_>) -> PolicySettings {
                 64 << 10..=256 << 20,
                 "bytes",
             ) as usize,
+            time_ms_max: section.number("time_ms_max", PolicySettings::LIMITS.time_ms_max, 1..=10_000, "ms"),
         },
         reload_ms: section.number("reload_ms", 2_000, 100..=3_600_000, "ms"),
     };

@@ -28,8 +28,10 @@ pub use vm::{Facts, PolicyError, Verdict, Vm};
 /// Bounds of one evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Lua instructions of one file, rounded up to whole thousands.
+    /// Lua instructions of one file, rounded up to whole hundreds.
     pub instructions_max: u32,
     /// Bytes that the VM may hold beyond what it holds after loading.
     pub memory_bytes_max: usize,
+    /// Time of one file: copying large texts takes long in few instructions.
+    pub time_ms_max: u64,
 }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-const LIMITS: Limits = Limits { instructions_max: 10_000, memory_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits { instructions_max: 10_000, memory_bytes_max: 1 << 20, time_ms_max: 1_000 };
 const AGENT: HeaderName = http::header::USER_AGENT;
 /// What one run may take on a slow machine in a debug build; without a limit it would be for ever.
 const BOUND: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ fn fm42_an_endless_loop_is_stopped() {
         "local t = {1, 2, 3} while true do for _ in pairs(t) do end end",
         "repeat local x = ('abc'):lower() until false",
     ] {
-        assert!(stopped(text).contains("too many instructions"), "{text}");
+        assert!(stopped(text).contains("it ran for too many instructions"), "{text}");
     }
 }
 
@@ -154,6 +154,18 @@ fn fm42_a_huge_allocation_is_stopped() {
 }
 
 #[test]
+fn fm42_copies_of_large_texts_are_stopped_by_the_clock() {
+    // Few instructions, each of them long: half a megabyte is copied by one.
+    let text = "local s = 'a' for i = 1, 18 do s = s .. s end while true do local _ = s .. 'x' end";
+    let scripts = vec![Script { name: "p.lua".to_owned(), text: text.to_owned() }];
+    let limits = Limits { instructions_max: 10_000_000, time_ms_max: 5, ..LIMITS };
+    let mut vm = Vm::load(&Sources { version: 1, scripts }, &[], limits).unwrap();
+    let began = Instant::now();
+    assert_eq!(run(&mut vm).unwrap_err().message, "it ran for too long");
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+}
+
+#[test]
 fn fm42_no_library_function_runs_long() {
     for text in [
         "return ('x'):rep(1e9)",
@@ -172,8 +184,15 @@ fn fm42_no_library_function_runs_long() {
             "{text}: {said}"
         );
     }
-    let long = stopped("local s = 'x' for i = 1, 13 do s = s .. s end return s:lower()");
-    assert!(long.contains("a text has 8192 bytes; at most 4096"), "{long}");
+    for text in ["return (7):lower()", "return string.lower(7)", "return ('a'):contains(nil)"] {
+        let said = stopped(text);
+        assert!(
+            said.contains("a text is needed") || said.contains("attempt to index a number"),
+            "{text}: {said}"
+        );
+    }
+    let long = stopped("local s = 'x' for i = 1, 11 do s = s .. s end return s:lower()");
+    assert!(long.contains("a text has 2048 bytes; at most 1024"), "{long}");
 }
 
 #[test]

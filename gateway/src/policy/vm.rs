@@ -11,9 +11,10 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Instructions between two looks at the budget.
-const SLICE: u32 = 1_000;
+const SLICE: u32 = 100;
 /// Bytes of a header's value; the rest is cut.
 const HEADER_BYTES_MAX: usize = 512;
 /// Attributes that one policy sets.
@@ -74,13 +75,26 @@ pub struct Vm {
     request: Table,
     headers: Table,
     names: Names,
+    told: Told,
     header_names: Vec<(HeaderName, LuaString)>,
     /// Slices left to the file that runs.
     budget: Rc<Cell<u32>>,
+    /// When the file that runs must have ended; told at its first look at the budget.
+    deadline: Rc<Cell<Option<Instant>>>,
     limits: Limits,
     scratch: String,
     version: u64,
     lua: Lua,
+}
+
+/// What `request` shows of the order before; what is the same is not set again.
+#[derive(Default)]
+struct Told {
+    sale: Option<String>,
+    has_pass: Option<bool>,
+    quantity: Option<u32>,
+    recent_by_buyer: Option<u32>,
+    recent_by_address: Option<u32>,
 }
 
 /// Keys of `request`, made once.
@@ -121,16 +135,24 @@ impl Vm {
     }
 
     fn empty(headers: &[HeaderName], limits: Limits) -> mlua::Result<Self> {
-        let lua = Lua::new_with(StdLib::MATH, LuaOptions::new())?;
+        let lua = Lua::new_with(StdLib::MATH | StdLib::STRING, LuaOptions::new())?;
         // A request leaves a few hundred bytes: collected when ten times the VM's own have gathered, not at every turn.
         lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(1_000)));
         let budget = Rc::new(Cell::new(0));
-        let left = budget.clone();
+        let deadline = Rc::new(Cell::new(None));
+        let (left, end) = (budget.clone(), deadline.clone());
+        let time_max = Duration::from_millis(limits.time_ms_max);
         let triggers = HookTriggers::new().every_nth_instruction(SLICE);
         lua.set_hook(triggers, move |_, _| match left.get() {
             0 => Err(Error::runtime("it ran for too many instructions")),
             slices => {
                 left.set(slices - 1);
+                let now = Instant::now();
+                match end.get() {
+                    None => end.set(Some(now + time_max)),
+                    Some(end) if now > end => return Err(Error::runtime("it ran for too long")),
+                    Some(_) => {}
+                }
                 Ok(VmState::Continue)
             }
         })?;
@@ -156,8 +178,10 @@ impl Vm {
             request,
             headers: header_table,
             names,
+            told: Told::default(),
             header_names,
             budget,
+            deadline,
             limits,
             scratch: String::new(),
             version: 0,
@@ -177,6 +201,7 @@ impl Vm {
         let mut attributes = Vec::new();
         for (name, script) in &self.scripts {
             self.budget.set(self.limits.instructions_max.div_ceil(SLICE));
+            self.deadline.set(None);
             let said = script.call::<(Value, Value)>(()).map_err(|error| self.failed(name, &error))?;
             match read(&said, &mut attributes) {
                 Ok(None) => {}
@@ -192,13 +217,27 @@ impl Vm {
         self.scratch.clear();
         // Writing to a `String` does not fail.
         let _ = write!(self.scratch, "{}", facts.address.to_canonical());
-        request.raw_set(&names.sale, facts.sale)?;
+        if self.told.sale.as_deref() != Some(facts.sale) {
+            request.raw_set(&names.sale, facts.sale)?;
+            self.told.sale = Some(facts.sale.to_owned());
+        }
         request.raw_set(&names.buyer, facts.buyer)?;
         request.raw_set(&names.address, self.scratch.as_str())?;
-        request.raw_set(&names.quantity, facts.quantity)?;
-        request.raw_set(&names.has_pass, facts.has_pass)?;
-        request.raw_set(&names.recent_by_buyer, facts.recent_by_buyer)?;
-        request.raw_set(&names.recent_by_address, facts.recent_by_address)?;
+        if self.told.has_pass != Some(facts.has_pass) {
+            request.raw_set(&names.has_pass, facts.has_pass)?;
+            self.told.has_pass = Some(facts.has_pass);
+        }
+        let numbers = [
+            (&names.quantity, facts.quantity, &mut self.told.quantity),
+            (&names.recent_by_buyer, facts.recent_by_buyer, &mut self.told.recent_by_buyer),
+            (&names.recent_by_address, facts.recent_by_address, &mut self.told.recent_by_address),
+        ];
+        for (name, number, told) in numbers {
+            if *told != Some(number) {
+                request.raw_set(name, number)?;
+                *told = Some(number);
+            }
+        }
         request.raw_set(&names.now_ms, facts.now_ms as i64)?;
         for (header, name) in &self.header_names {
             match facts.headers.get(header) {
