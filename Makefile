@@ -53,7 +53,7 @@ soak: build ## the long runs: every fault many times (RUNS=20), property tests w
 fuzz: ## the queue's decoders and its recovery under libFuzzer, MINUTES=5 each (nightly compiler, cargo-fuzz)
 	@scripts/fuzz $(MINUTES)
 
-bench: ## measured figures beside their goals
+bench: ## measured figures beside their goals, one table; ROWS="P4 P5" measures only those
 	@scripts/bench
 
 clean:
