@@ -9,7 +9,7 @@ use crate::index::IndexState;
 use crate::log::OpenError;
 use crate::producer::Producers;
 use crate::storage::Storage;
-use crate::timer::{Delays, Pending};
+use crate::timer::Pending;
 use crate::transaction::Halves;
 use crate::{Position, catalog};
 use std::io::{self, IoSlice};
@@ -64,15 +64,22 @@ impl Body {
         Self(out)
     }
 
-    pub(crate) fn delays(&mut self, delays: &Delays) {
-        self.0.reserve(8 + delays.held() * 28);
-        put_u64(&mut self.0, delays.held() as u64);
-        for Pending { at_ms, id, position, bytes } in delays.iter() {
+    /// `held`: about how many there are. `piece` gives them out: see [`Delays::piece`](crate::timer::Delays::piece).
+    pub(crate) fn delays(&mut self, held: usize, piece: impl Fn(usize, &mut dyn FnMut(Pending)) -> bool) {
+        self.0.reserve(8 + held * 28);
+        let (place, mut count, mut number) = (self.0.len(), 0u64, 0);
+        put_u64(&mut self.0, 0);
+        let mut put = |Pending { at_ms, id, position, bytes }| {
             put_u64(&mut self.0, at_ms);
             put_u64(&mut self.0, id.0);
             put_u64(&mut self.0, position.0);
             put_u32(&mut self.0, bytes);
+            count += 1;
+        };
+        while piece(number, &mut put) {
+            number += 1;
         }
+        self.0[place..place + 8].copy_from_slice(&count.to_le_bytes());
     }
 }
 
@@ -176,7 +183,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let Some(snapshot) = decode_body(Position(0), bytes) else { return };
     let encode = |snapshot: &Snapshot, delays: &Delays| {
         let mut body = Body::new(&[]);
-        body.delays(delays);
+        body.delays(delays.held(), |number, each| delays.piece(number, each));
         snapshot.halves.encode(&mut body.0);
         snapshot.producers.encode(&mut body.0);
         body.0

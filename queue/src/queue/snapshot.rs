@@ -74,7 +74,9 @@ impl Broker {
             indexes.push((&*topic.name, states));
         }
         let mut body = Body::new(&indexes);
-        body.delays(&self.delays.lock());
+        // In pieces, so that nobody waits for a million of them.
+        let held = self.delays.lock().held();
+        body.delays(held, |number, each| self.delays.lock().piece(number, each));
         self.halves.lock().encode(&mut body.0);
         self.producers.lock().encode(&mut body.0);
         self.wait_on_disk()?;
@@ -123,7 +125,10 @@ impl Broker {
             self.topics.put(name, states.len() as u32).map_err(OpenError::Invalid)?;
         }
         let delays = self.delays.get_mut();
-        snapshot.delays.into_iter().for_each(|pending| delays.restore(pending));
+        // As the log would tell them.
+        let mut delayed = snapshot.delays;
+        delayed.sort_unstable_by_key(|pending| pending.position);
+        delayed.into_iter().for_each(|pending| delays.restore(pending));
         self.half_bytes.store(snapshot.halves.bytes(), Ordering::Relaxed);
         *self.halves.get_mut() = snapshot.halves;
         *self.producers.get_mut() = snapshot.producers;

@@ -138,8 +138,16 @@ impl Delays {
     }
 
     /// All that are not known to be delivered, in the order of the log.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Pending> {
         self.store.in_log_order().map(Entry::pending)
+    }
+
+    /// Some thousands of them, in no order; false when there are no more. Whatever is known from the first call to the
+    /// last is in one of the pieces, though others come and go in between.
+    pub(crate) fn piece(&self, number: usize, each: &mut dyn FnMut(Pending)) -> bool {
+        let entries = self.store.piece(number);
+        entries.map(|entries| entries.map(Entry::pending).for_each(each)).is_some()
     }
 
     /// One of them.

@@ -156,6 +156,11 @@ impl Store {
         }
     }
 
+    /// The entries of one piece; `None` when there are no more pieces.
+    pub(super) fn piece(&self, number: usize) -> Option<impl Iterator<Item = &Entry>> {
+        Some(self.pieces.get(number)?.iter().filter(|entry| entry.place != Place::Free))
+    }
+
     fn push(&mut self, entry: Entry) -> u32 {
         if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
             // The first one grows: a queue may have few delayed messages.
