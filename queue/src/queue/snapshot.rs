@@ -128,7 +128,9 @@ impl Broker {
         // As the log would tell them.
         let mut delayed = snapshot.delays;
         delayed.sort_unstable_by_key(|pending| pending.position);
-        delayed.into_iter().for_each(|pending| delays.restore(pending));
+        for pending in delayed {
+            delays.restore(pending);
+        }
         self.half_bytes.store(snapshot.halves.bytes(), Ordering::Relaxed);
         *self.halves.get_mut() = snapshot.halves;
         *self.producers.get_mut() = snapshot.producers;
