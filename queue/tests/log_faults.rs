@@ -177,6 +177,28 @@ fn async_mode_shows_what_is_written_and_syncs_later() {
 }
 
 #[test]
+fn in_async_mode_a_listener_learns_what_is_on_disk() {
+    let (_dir, storage) = faulty();
+    let flush = Durability::Async { interval_ms: 1 };
+    let log = CommitLog::open(storage.as_storage(), &LogOptions { flush, ..options() }).unwrap();
+    let (told, tells) = std::sync::mpsc::channel();
+    let told = Mutex::new(told);
+    log.on_durable(Box::new(move |durable| told.lock().send(durable).unwrap_or_default()));
+    let patience = std::time::Duration::from_secs(20);
+    storage.hold_syncs_of("commitlog/0");
+    let end = append(&log, &[0, 1]).unwrap();
+    assert_eq!(tells.recv_timeout(patience), Ok(Durable::Up(end)));
+    assert!(storage.wait_for_held_sync(1));
+    assert!(tells.try_recv().is_err());
+    storage.release_syncs();
+    assert_eq!(tells.recv_timeout(patience), Ok(Durable::Synced(end)));
+    assert_eq!(log.synced(), end);
+    let end = append(&log, &[2]).unwrap();
+    log.close().unwrap();
+    assert_eq!(tells.iter().take(2).collect::<Vec<_>>(), [Durable::Up(end), Durable::Synced(end)]);
+}
+
+#[test]
 fn accepted_bytes_have_a_bound() {
     let (_dir, storage) = faulty();
     let log =

@@ -85,7 +85,7 @@ fn a_failed_sync_tells_everybody_and_takes_back_nothing_that_was_told() {
         let told = Arc::new(AtomicU64::new(0));
         let poisoned = Arc::clone(&told);
         log.on_durable(Box::new(move |durable| match durable {
-            Durable::Up(_) => {
+            Durable::Up(_) | Durable::Synced(_) => {
                 assert_eq!(poisoned.load(Ordering::SeqCst), 0, "nothing is durable after the end");
             }
             Durable::Poisoned(_) => assert_eq!(poisoned.fetch_add(1, Ordering::SeqCst), 0, "told once"),

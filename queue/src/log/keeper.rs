@@ -169,29 +169,31 @@ pub(super) fn flush(shared: &Shared, interval: Duration) {
             {}
             (nudge.asked, nudge.hurry) = (false, false);
         }
-        if let Err(error) = sync_written(shared) {
-            shared.poison("cannot sync the log", &error);
-            return;
+        match sync_written(shared) {
+            Ok(synced) => shared.tell_synced(synced),
+            Err(error) => {
+                shared.poison("cannot sync the log", &error);
+                return;
+            }
         }
-        shared.wake_waiters();
     }
 }
 
-/// Syncs everything written so far.
-pub(super) fn sync_written(shared: &Shared) -> std::io::Result<()> {
+/// Syncs everything written so far. Answers up to where all is on disk, if that is news.
+pub(super) fn sync_written(shared: &Shared) -> io::Result<Option<u64>> {
     if shared.pending.lock().stopped == Some(Stopped::Poisoned) {
-        return Ok(());
+        return Ok(None);
     }
     let written = shared.durable.load(Ordering::Acquire);
     let synced = shared.synced.load(Ordering::Acquire);
     if written <= synced {
-        return Ok(());
+        return Ok(None);
     }
     for segment in shared.segments.overlapping(synced..written) {
         segment.file.sync()?;
     }
     shared.synced.fetch_max(written, Ordering::SeqCst);
-    Ok(())
+    Ok(Some(written))
 }
 
 impl Shared {

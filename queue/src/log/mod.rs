@@ -346,7 +346,8 @@ impl CommitLog {
         if reached() { Ok(()) } else { Err(AppendError::Poisoned) }
     }
 
-    /// Called by the writer thread once per commit, in order of registration; must be quick. When the log is
+    /// Called by the writer thread once per commit, in async mode also by the flusher thread once per sync, in order
+    /// of registration; must be quick. When the log is
     /// poisoned already the listener is told so at once, and may be told twice.
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
         let shared = &*self.shared;
@@ -436,7 +437,8 @@ impl CommitLog {
         self.shared.stop(threads.writer, threads.flusher, threads.keeper);
         self.shared.poison_error()?;
         let shared = &*self.shared;
-        let last = keeper::sync_written(shared).and_then(|()| {
+        let last = keeper::sync_written(shared).and_then(|news| {
+            shared.tell_synced(news);
             let synced = shared.synced.load(Ordering::Acquire);
             shared.checkpoint.lock().write_both(&shared.checkpoint(synced, true))
         });
@@ -487,6 +489,19 @@ impl Shared {
         self.tell(Durable::Up(Position(end)));
         if self.keeper_idle.load(Ordering::SeqCst) {
             self.nudge_keeper();
+        }
+    }
+
+    /// Tells what the flusher, or the close in async mode, brought to disk.
+    fn tell_synced(&self, news: Option<u64>) {
+        let Some(synced) = news else { return };
+        // Under the lock of `publish` and `poison`, as there.
+        let poisoned = {
+            let _order = self.waiters.lock();
+            self.poisoned.load(Ordering::SeqCst)
+        };
+        if !poisoned {
+            self.tell(Durable::Synced(Position(synced)));
         }
     }
 

@@ -53,6 +53,8 @@ impl Appended {
 pub enum Durable {
     /// Everything below is durable.
     Up(Position),
+    /// Everything below is on disk. Told in async mode only, where it trails `Up`; in sync mode `Up` says both.
+    Synced(Position),
     /// The first write or sync error. What was not durable then has an unknown fate; restart.
     Poisoned(Position),
 }

@@ -90,7 +90,7 @@ pub(super) struct Bells {
     pub(super) keeper: Bell,
     /// Rung when the key index has something to read or to write.
     pub(super) keys: Bell,
-    /// Rung when more of the log is durable.
+    /// Rung when more of the log is on disk.
     pub(super) synced: Bell,
     pub(super) stopping: AtomicBool,
     pub(super) poisoned: AtomicBool,
@@ -304,6 +304,7 @@ impl Broker {
                 bells.dispatch.ring();
                 bells.synced.ring();
             }
+            Durable::Synced(_) => bells.synced.ring(),
             Durable::Poisoned(_) => {
                 bells.poisoned.store(true, Ordering::Release);
                 bells.ring_all();

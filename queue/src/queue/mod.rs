@@ -212,7 +212,7 @@ impl Queue {
     pub fn id(&self) -> u64 {
         self.broker.log.log_id()
     }
-    /// Called by the writer thread once per commit; must be quick.
+    /// Called by the writer thread once per commit, in async mode also once per sync; must be quick.
     pub fn on_durable(&self, listener: Box<dyn Fn(Durable) + Send + Sync>) {
         self.broker.log.on_durable(listener);
     }

@@ -7,10 +7,6 @@ use crate::catalog::{self, Catalog, TopicEntry};
 use crate::group::checkpoint;
 use crate::sync::atomic::Ordering;
 use std::io;
-use std::time::Duration;
-
-/// In async mode nobody tells when the log was synced; it is looked at this often.
-const SYNC_LOOK: Duration = Duration::from_millis(20);
 
 impl Broker {
     /// Writes the catalog if it changed.
@@ -77,7 +73,7 @@ impl Broker {
             if stopping || self.bells.poisoned.load(Ordering::Acquire) {
                 return Err(CheckpointError::LogStopped);
             }
-            self.bells.synced.wait(Some(SYNC_LOOK));
+            self.bells.synced.wait(None);
         }
         Ok(())
     }
