@@ -60,6 +60,7 @@ pub(super) enum Stopped {
 }
 
 /// Guarded by the one lock of the append path.
+#[allow(clippy::struct_excessive_bools, reason = "facts that come and go one by one, no states")]
 pub(super) struct Pending {
     /// Where frames go now.
     active: Arc<Segment>,
