@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate_queue::HeldBy;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -64,7 +65,8 @@ impl Collector for Figures {
         gauge(&mut to, "log_failed", "1 when the log has failed and the process must restart", poisoned)?;
         let (end, durable) = (app.queue.end().0, app.queue.durable().0);
         counter(&mut to, "log", "Position of the log's end", Some(&Unit::Bytes), durable)?;
-        gauge(&mut to, "log_pending_bytes", "Accepted and not durable yet", end.saturating_sub(durable))
+        gauge(&mut to, "log_pending_bytes", "Accepted and not durable yet", end.saturating_sub(durable))?;
+        self.keeping(&mut to)
     }
 }
 
@@ -78,6 +80,29 @@ impl Figures {
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
+    }
+
+    fn keeping(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let keeping = self.0.queue.keeping();
+        gauge(to, "log_kept_bytes", "From the log's beginning to its end", keeping.kept_bytes)?;
+        let deleted = keeping.segments_deleted;
+        counter(to, "log_deleted_segments", "Files of the log deleted since the start", None, deleted)?;
+        let (by, of) = match &keeping.held_by {
+            HeldBy::Unknown => return Ok(()),
+            HeldBy::Age => ("age", None),
+            HeldBy::Snapshot => ("snapshot", None),
+            HeldBy::Owner => ("ledger", None),
+            HeldBy::Delayed => ("delayed", None),
+            HeldBy::Transaction => ("transaction", None),
+            HeldBy::Group { topic, group } => ("group", Some((topic, group))),
+            HeldBy::Report { topic, group } => ("report", Some((topic, group))),
+            HeldBy::DeadLetter { topic, group } => ("dead_letter", Some((topic, group))),
+        };
+        let held_ms = self.0.clock.now_ms().saturating_sub(keeping.since_ms);
+        let help = "How long the same thing has kept the log from being deleted";
+        let mut metric = to.encode_descriptor("log_held_ms", help, None, MetricType::Gauge)?;
+        let (topic, group) = of.map_or(("", ""), |(topic, group)| (topic, group));
+        metric.encode_family(&[("by", by), ("topic", topic), ("group", group)])?.encode_gauge(&held_ms)
     }
 
     fn sales(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
