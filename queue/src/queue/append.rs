@@ -101,6 +101,9 @@ pub(super) fn check(message: &NewMessage<'_>, now_ms: u64) -> Result<(), AppendE
     Ok(())
 }
 
+/// Names and values.
+type Properties<'a> = SmallVec<[(&'a str, &'a str); 4]>;
+
 impl Broker {
     pub(super) fn append(&self, batch: &[NewMessage<'_>], space: Space) -> Result<Appended, AppendError> {
         self.append_locked(&mut self.appender.lock(), batch, space, None, None)
@@ -129,7 +132,7 @@ impl Broker {
             self.check_delayed(delayed)?;
         }
         // Of the few messages that the queue adds properties to.
-        let mut marked: SmallVec<[SmallVec<[(&str, &str); 4]>; 1]> = SmallVec::new();
+        let mut marked: SmallVec<[Properties<'_>; 1]> = SmallVec::new();
         for (index, message) in batch.iter().enumerate() {
             let own: SmallVec<[(&str, &str); 2]> =
                 mark.filter(|_| index == 0).into_iter().chain(super::order::property_of(message)).collect();

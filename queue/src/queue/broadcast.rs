@@ -52,20 +52,20 @@ impl Broker {
         let topic =
             self.topic_or_create(topic).map_err(|_| ReceiveError::Invalid("the topic cannot be created"))?;
         {
-            let mut broadcasts = topic.broadcasts.write();
+            let broadcasts = topic.broadcasts.read();
             if topic.group(name).is_some() {
                 return bad("there is a group of this name, and it is no broadcast; delete it first");
             }
             if broadcasts.len() >= BROADCASTS_MAX && !broadcasts.contains_key(name) {
                 return bad("too many broadcasts on this topic");
             }
-            broadcasts.insert(name.to_owned(), broadcast.clone());
         }
         for group in topic.consumers(name).iter().filter_map(|consumer| topic.group(consumer)) {
             let mut state = group.state.lock();
             state.config.attempts_max = broadcast.attempts_max;
             state.config.retry_delays_ms.clone_from(&broadcast.retry_delays_ms);
         }
+        topic.broadcasts.write().insert(name.to_owned(), broadcast);
         self.catalog_changed();
         self.store_catalog_for_receiver()
     }

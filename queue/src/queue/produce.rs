@@ -42,13 +42,12 @@ impl Broker {
         space: Space,
     ) -> Result<(Once, Vec<Place>), ProducerError> {
         let mut places = Vec::with_capacity(batch.len());
-        let once = match producer {
-            Some(producer) => self.append_once(producer, batch, space, Some(&mut places))?,
-            None => {
-                let mut appender = self.appender.lock();
-                let appended = self.append_locked(&mut appender, batch, space, None, Some(&mut places))?;
-                Once { appended, repeated: false }
-            }
+        let once = if let Some(producer) = producer {
+            self.append_once(producer, batch, space, Some(&mut places))?
+        } else {
+            let mut appender = self.appender.lock();
+            let appended = self.append_locked(&mut appender, batch, space, None, Some(&mut places))?;
+            Once { appended, repeated: false }
         };
         Ok((once, places))
     }
