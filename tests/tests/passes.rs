@@ -1,4 +1,5 @@
 //! Purchase passes over HTTP: challenge, answer, order.
+#![allow(clippy::unwrap_used)]
 
 use serde_json::json;
 use tidegate_queue::{Clock, SystemClock};
