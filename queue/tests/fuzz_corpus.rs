@@ -98,6 +98,13 @@ fn recovery_takes_any_damage() {
     drive("recovery", number("TIDEGATE_FUZZ_RUNS", 10_000) / 100, |input| fuzz::recovery(input, &data));
 }
 
+#[test]
+fn a_queue_takes_any_damage() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let data = dir.path().join("data");
+    drive("folder", number("TIDEGATE_FUZZ_RUNS", 10_000) / 100, |input| fuzz::folder(input, &data));
+}
+
 /// Writes the first inputs anew, from a real queue. `cargo test -p tidegate-queue --test fuzz_corpus -- --ignored`.
 #[test]
 #[ignore = "writes into the source tree"]

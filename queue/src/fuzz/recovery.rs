@@ -14,9 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 const SEGMENT: u64 = 4_096;
 /// Edits of one input, at most.
-const EDITS_MAX: usize = 16;
+pub(super) const EDITS_MAX: usize = 16;
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 type Seen = Vec<(Position, Vec<u8>)>;
 
 /// The folder and what is in it.
@@ -145,7 +145,7 @@ fn base(closed: bool, near: &Path) -> &'static Base {
     })
 }
 
-fn read(root: &Path, dir: &Path, into: &mut Files) {
+pub(super) fn read(root: &Path, dir: &Path, into: &mut Files) {
     for entry in fs::read_dir(root.join(dir)).expect("a folder").map(|entry| entry.expect("an entry")) {
         let path = dir.join(entry.file_name());
         if entry.path().is_dir() {
@@ -156,16 +156,17 @@ fn read(root: &Path, dir: &Path, into: &mut Files) {
     }
 }
 
-fn write(dir: &Path, files: &Files) {
+pub(super) fn write(dir: &Path, files: &Files) {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir.join("commitlog")).expect("a folder");
     for (path, bytes) in files {
+        fs::create_dir_all(dir.join(path).parent().expect("a file in a folder")).expect("a folder");
         fs::write(dir.join(path), bytes).expect("a file");
     }
 }
 
 /// One edit: kind, file, place, and what its kind needs.
-fn edit(files: &mut Files, input: &mut Input<'_>) {
+pub(super) fn edit(files: &mut Files, input: &mut Input<'_>) {
     let kind = input.byte();
     let paths: Vec<_> = files.keys().cloned().collect();
     if paths.is_empty() {
@@ -207,7 +208,7 @@ fn edit(files: &mut Files, input: &mut Input<'_>) {
     }
 }
 
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, count: usize) -> &'a [u8] {
@@ -216,7 +217,7 @@ impl<'a> Input<'a> {
         head
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         self.take(1).first().copied().unwrap_or(0)
     }
 
