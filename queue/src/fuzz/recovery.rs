@@ -50,7 +50,11 @@ pub fn recovery(bytes: &[u8], dir: &Path) {
         let seen = all(&log);
         assert!(base.records.starts_with(&seen), "a start accepts the beginning of what was written");
         if let Ok((read, sound)) = reader {
-            assert!(sound && read == seen, "a reader sees what a start sees");
+            // A reader gives no file its length back, so it may call damaged what a start makes whole.
+            let short = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+                path.starts_with("commitlog") && bytes.len() < SEGMENT as usize
+            };
+            assert!(files.iter().any(short) || sound && read == seen, "a reader sees what a start sees");
         }
         assert_durable(log, &seen, dir);
     } else if let Ok(log) = open(dir, true) {
