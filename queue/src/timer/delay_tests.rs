@@ -132,7 +132,9 @@ fn a_million_are_held_in_bounded_memory() {
         // A jump over days takes no longer than what it finds.
         let due = pop_all(&mut delays, NOW_MS + (round + 1) * 41 * DAY_MS);
         assert!(due.is_sorted() && due.len() as u64 == MANY);
-        due.iter().for_each(|&(_, id)| delays.delivered(Position(id)));
+        for &(_, id) in &due {
+            delays.delivered(Position(id));
+        }
         assert_eq!((delays.held(), delays.store.allocated()), (0, 0), "memory is given back");
     }
 }
