@@ -233,7 +233,7 @@ fn a_waiting_request_for_checks_costs_nothing_and_is_bounded() {
         let before = cpu_time();
         refused(&gateway.post("/v1/producer-groups/shop/checks", "{}"), 503, "queue-unavailable");
         assert!(waiting.join().unwrap().is_empty());
-        let spent = cpu_time() - before;
+        let spent = cpu_time().saturating_sub(before);
         assert!(spent < Duration::from_secs(1), "{spent:?} of CPU while it waited");
     });
 }
@@ -262,7 +262,7 @@ fn an_ordered_group_hands_out_each_key_one_by_one_to_many_workers() {
     }
     let seen: parking_lot::Mutex<BTreeMap<String, Vec<u64>>> = parking_lot::Mutex::default();
     let out: parking_lot::Mutex<BTreeMap<String, u32>> = parking_lot::Mutex::default();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     std::thread::scope(|scope| {
         for worker in 0..4 {
             let (gateway, seen, out) = (&gateway, &seen, &out);
