@@ -38,10 +38,10 @@ async fn drain(client: &Client, topic: &str, group: &str, count: usize) -> Vec<u
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbered_batches_are_there_once_through_crashes_and_restarts_of_both_sides() {
+    const BATCHES: u64 = 120;
     let mut server = Server::start().await;
     let api = client(&server);
     let sent = Arc::new(AtomicU64::new(0));
-    const BATCHES: u64 = 120;
     let sending = tokio::spawn({
         let (api, sent) = (api.clone(), sent.clone());
         async move {
@@ -176,7 +176,7 @@ async fn ordered_workers_get_each_key_in_order_through_retries() {
                 async move {
                     let body: u64 = message.body.get().parse()?;
                     tokio::time::sleep(Duration::from_millis(body % 3)).await;
-                    if message.attempt == 1 && body % 7 == 0 {
+                    if message.attempt == 1 && body.is_multiple_of(7) {
                         return Err(Retry::backoff("once more"));
                     }
                     seen.lock().entry(body % KEYS).or_default().push(body / KEYS);
