@@ -85,6 +85,6 @@ pub use position::Position;
 pub use queue::{
     Acknowledge, AppendError, Appended, Broadcast, Check, CheckpointError, Delivery, Durability, Durable,
     GroupCounts, GroupStats, HeldBy, Keeping, LOOK_UP_MAX, Once, Outcome, Place, Policies, Producer,
-    ProducerError, Queue, QueueOptions, QueueStats, RECEIVE_MAX, Receipt, ReceiptError, ReceiveError,
-    ReceiveRequest, Report, ReportKind, Space, TopicStats, TransactionError, WaitSlot,
+    ProducerError, Queue, QueueOptions, QueueStats, RECEIVE_MAX, RETRY_DELAYS_MS, Receipt, ReceiptError,
+    ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats, TransactionError, WaitSlot,
 };

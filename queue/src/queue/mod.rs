@@ -55,7 +55,7 @@ pub use answer::{
 };
 pub use error::{AppendError, CheckpointError, ProducerError, ReceiptError, ReceiveError, TransactionError};
 pub use keys::LOOK_UP_MAX;
-pub use options::{Acknowledge, Durability, Policies, QueueOptions, Space};
+pub use options::{Acknowledge, Durability, Policies, QueueOptions, RETRY_DELAYS_MS, Space};
 pub use retention::{HeldBy, Keeping};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
 

@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+/// RocketMQ's back-off, from the second attempt on: 10 s 30 s 1 m 2 m … 10 m 20 m 30 m 1 h 2 h.
+pub const RETRY_DELAYS_MS: [u64; 16] = [
+    10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000, 540_000, 600_000,
+    1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
+
 /// How a queue is opened. All sizes in bytes, all times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct QueueOptions {
@@ -34,7 +40,7 @@ pub struct QueueOptions {
 }
 
 impl QueueOptions {
-    /// Sync mode, 64 MiB segments, 8 queues a topic, 16 attempts with a back-off from 1 s to 10 min.
+    /// Sync mode, 64 MiB segments, 8 queues a topic, 16 attempts with RocketMQ's back-off.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -46,7 +52,7 @@ impl QueueOptions {
             topic_queues: 8,
             ack_sync_ms: 100,
             attempts_max: 16,
-            retry_delays_ms: vec![1_000, 5_000, 10_000, 30_000, 60_000, 180_000, 600_000],
+            retry_delays_ms: RETRY_DELAYS_MS.to_vec(),
             timer_thread: true,
         }
     }
