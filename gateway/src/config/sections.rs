@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidegate_queue::Durability;
+use tidegate_queue::{Durability, Policies};
 use tidegate_stock::SaleSpec;
 
 const KIB: u64 = 1 << 10;
@@ -243,12 +243,29 @@ fn queue(root: &mut Section<'_, '_>) -> QueueSettings {
         check_first_ms: section.number("check_first_ms", 6_000, 100..=WAIT_MS_MAX, "ms"),
         check_every_ms: section.number("check_every_ms", 30_000, 100..=WAIT_MS_MAX, "ms"),
         checks_max: section.number("checks_max", 15, 1..=1_000, "checks") as u32,
+        delayed_max: section.number("delayed_max", 2_000_000, 1..=100_000_000, "messages") as usize,
+        delay_levels_ms: delay_levels(&mut section),
         group_expiry_ms: section.number("group_expiry_ms", 7 * 24 * HOUR_MS, 1_000..=WAIT_MS_MAX, "ms"),
         waiting_receives_max: section.number("waiting_receives_max", 1_024, 1..=1_000_000, "receives")
             as usize,
     };
     section.finish();
     settings
+}
+
+fn delay_levels(section: &mut Section<'_, '_>) -> [u64; 18] {
+    let levels = Policies::DELAY_LEVELS_MS;
+    let found = section.numbers("delay_levels_ms", &levels, 1..=Policies::DELAY_MAX_MS, "ms");
+    found.as_slice().try_into().unwrap_or_else(|_| {
+        let message = format!("has {} delays; there are 18 levels", found.len());
+        section.problem(
+            Place::Whole,
+            "delay_levels_ms",
+            message,
+            Some("give one delay for each level".to_owned()),
+        );
+        levels
+    })
 }
 
 fn inner(root: &mut Section<'_, '_>, address: SocketAddr) -> Option<InnerTokens> {

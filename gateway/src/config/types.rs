@@ -196,6 +196,10 @@ pub struct QueueSettings {
     pub check_every_ms: u64,
     /// After so many checks it is rolled back.
     pub checks_max: u32,
+    /// Delayed messages that are pending, at most; those of the gateway itself are not counted.
+    pub delayed_max: usize,
+    /// What a message of delay level 1, 2 … waits.
+    pub delay_levels_ms: [u64; 18],
     /// A group that is idle for so long no longer keeps the log.
     pub group_expiry_ms: u64,
     /// Long-polling receives at once over all groups; more are refused.
@@ -305,6 +309,8 @@ impl Config {
             snapshot_every_bytes: self.data.snapshot_bytes,
             // Nothing is deleted that the ledger has not released.
             owner_holds: true,
+            delayed_max: self.queue.delayed_max,
+            delay_levels_ms: self.queue.delay_levels_ms,
             ..Policies::default()
         }
     }

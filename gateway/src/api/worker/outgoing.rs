@@ -3,17 +3,10 @@
 use crate::http::Refusal;
 use std::borrow::Cow;
 use tidegate_client::wire::{self, PublishMessage};
-use tidegate_queue::{NewMessage, QueueChoice};
+use tidegate_queue::{NewMessage, Policies, Queue, QueueChoice};
 
 /// Keys and properties of one message.
 const KEYS_MAX: usize = 64;
-/// Latest delivery: in 40 days.
-const DELAY_MS_MAX: u64 = 40 * 24 * 3_600_000;
-/// RocketMQ's delay levels, from 1, in ms.
-const DELAY_LEVELS_MS: [u64; 18] = [
-    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
-    540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
-];
 
 /// A message whose fields fit together, with what the log borrows from.
 pub(super) struct Checked<'a> {
@@ -26,12 +19,12 @@ pub(super) struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    pub(super) fn new(message: &'a PublishMessage<'a>, now_ms: u64) -> Result<Self, Refusal> {
+    pub(super) fn new(message: &'a PublishMessage<'a>, queue: &Queue, now_ms: u64) -> Result<Self, Refusal> {
         let bad = |why: &'static str| Err(Refusal::BadRequest(why.into()));
         if message.keys.len() > KEYS_MAX || message.properties.0.len() > KEYS_MAX {
             return bad("`keys` and `properties` may hold at most 64 each");
         }
-        let queue = match (message.queue, message.ordering_key.as_deref()) {
+        let choice = match (message.queue, message.ordering_key.as_deref()) {
             (Some(_), Some(_)) => return bad("`queue` and `ordering_key` exclude each other"),
             (Some(queue), None) => QueueChoice::Explicit(queue),
             (None, Some(key)) => QueueChoice::Ordered(key),
@@ -39,13 +32,13 @@ impl<'a> Checked<'a> {
         };
         let deliver_at_ms = match (message.deliver_at_ms, message.delay_level) {
             (Some(_), Some(_)) => return bad("`deliver_at_ms` and `delay_level` exclude each other"),
-            (Some(at_ms), None) if at_ms > now_ms.saturating_add(DELAY_MS_MAX) => {
+            (Some(at_ms), None) if at_ms > now_ms.saturating_add(Policies::DELAY_MAX_MS) => {
                 return bad("`deliver_at_ms` must lie at most 40 days ahead");
             }
             (at_ms, None) => at_ms,
-            (None, Some(level)) => match DELAY_LEVELS_MS.get((level as usize).wrapping_sub(1)) {
-                Some(delay_ms) => Some(now_ms + delay_ms),
-                None => return bad("`delay_level` must be between 1 and 18"),
+            (None, Some(level)) => match queue.deliver_at_level(level) {
+                Ok(at_ms) => Some(at_ms),
+                Err(_) => return bad("`delay_level` must be between 1 and 18"),
             },
         };
         if let (Some(deliver_at_ms), Some(deadline_ms)) = (deliver_at_ms, message.deadline_ms)
@@ -67,7 +60,7 @@ impl<'a> Checked<'a> {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect(),
-            queue,
+            queue: choice,
             deliver_at_ms,
             body,
         })

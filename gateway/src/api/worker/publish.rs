@@ -36,8 +36,8 @@ pub(in crate::api) async fn publish(core: &Core, topic: &str, body: &[u8]) -> Re
         return Err(Refusal::BadRequest(format!("`messages` must hold 1 to {MESSAGES_MAX} messages").into()));
     }
     let now_ms = core.app.clock.now_ms();
-    let checked =
-        asked.messages.iter().map(|message| Checked::new(message, now_ms)).collect::<Result<Vec<_>, _>>()?;
+    let check = |message| Checked::new(message, &core.app.queue, now_ms);
+    let checked = asked.messages.iter().map(check).collect::<Result<Vec<_>, _>>()?;
     let batch: Vec<NewMessage<'_>> = checked.iter().map(|message| message.as_new(topic)).collect();
     let results = match core.app.queue.append_placed(producer, &batch, Space::New) {
         Ok((once, places)) => {

@@ -28,7 +28,7 @@ pub(in crate::api) async fn begin(core: &Core, topic: &str, body: &[u8]) -> Resu
         return Err(Refusal::TopicReserved);
     }
     let asked: BeginTransaction<'_> = request::parse_json(body)?;
-    let checked = Checked::new(&asked.message, core.app.clock.now_ms())?;
+    let checked = Checked::new(&asked.message, &core.app.queue, core.app.clock.now_ms())?;
     let half = core.app.queue.begin(&asked.producer_group, &checked.as_new(topic))?;
     durable(core, half.end).await?;
     Ok(answer::json(StatusCode::OK, &Begun { transaction: id_of(core, half.first) }))
