@@ -123,7 +123,7 @@ fn receipts(answer: &[u8], into: &mut Vec<u8>) -> usize {
     while let Some(at) = rest.iter().position(|byte| *byte == b'{') {
         rest = &rest[at..];
         if rest.starts_with(RECEIPT) {
-            let receipt = &rest[RECEIPT.len() - 1..RECEIPT.len() + RECEIPT_BYTES + 1];
+            let receipt = &rest[RECEIPT.len() - 1..=RECEIPT.len() + RECEIPT_BYTES];
             into.extend_from_slice(receipt);
             into.push(b',');
             found += 1;

@@ -6,7 +6,7 @@
 //!
 //! "In flight" are appends that were made and are not yet known to be durable: a producer keeps a window of them, and
 //! waits for its oldest. So one thread stands for as many callers as its window is wide.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod common;
 
@@ -98,6 +98,7 @@ fn raw_syncs_per_s(dir: &Path, records: usize) -> f64 {
 }
 
 /// What is appended to.
+#[allow(clippy::large_enum_variant)]
 enum Target {
     Log(CommitLog),
     Queue(Queue),

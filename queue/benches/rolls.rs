@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p tidegate-queue --bench rolls`; `TIDEGATE_BENCH_DIR` chooses the disk, the temporary folder
 //! otherwise.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use rustix::fs::fdatasync;
 use std::fs::File;

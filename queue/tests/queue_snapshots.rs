@@ -77,7 +77,9 @@ fn check(folder: &Folder, queue: &Queue, owed: &Owed, what: &str) {
     }
     let reports = queue.take_reports(100, None);
     assert_eq!(reports.len(), 3, "{what}");
-    reports.iter().for_each(|report| queue.settle(report));
+    for report in &reports {
+        queue.settle(report);
+    }
     queue.commit(owed.open).unwrap();
     folder.clock.advance(10_000);
     queue.tick();
@@ -100,7 +102,7 @@ fn a_start_finds_everything_whatever_is_damaged_beside_the_log() {
         ("the newest snapshot", |folder| flip(folder, "snapshot/state", 100)),
         ("the newest snapshot's header", |folder| flip(folder, "snapshot/state", 9)),
         ("the newest snapshot is cut", |folder| {
-            std::fs::write(path(folder, "snapshot/state"), b"TGSNAP").unwrap()
+            std::fs::write(path(folder, "snapshot/state"), b"TGSNAP").unwrap();
         }),
         ("both snapshots", |folder| {
             flip(folder, "snapshot/state", 100);

@@ -24,7 +24,11 @@ fn dump_tells_what_was_built_by_hand() {
         let kind = ["message", "delayed", "control", "half"][usize::from(record.kind)];
         assert_eq!((&line["kind"], &line["id"]), (&json!(kind), &json!(position.to_string())), "{line}");
         assert_eq!((&line["topic"], &line["tag"]), (&json!(record.topic), &json!(record.tag)), "{line}");
-        assert_eq!((&line["queue"], &line["offset"]), (&json!(record.queue), &json!(record.offset)), "{line}");
+        assert_eq!(
+            (&line["queue"], &line["offset"]),
+            (&json!(record.queue), &json!(record.offset)),
+            "{line}"
+        );
         assert_eq!(line["keys"], json!(record.keys), "{line}");
     }
     let ended = run_to_its_end(&["log", "dump", "--data", data, "--key", "buyer-9"]);

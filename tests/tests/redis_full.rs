@@ -133,14 +133,14 @@ async fn fm16_a_log_that_is_behind_refuses_buyers_before_stock_is_taken_for_them
         }
         // Most are refused while the disk does nothing: the log takes no more than 64 KiB meanwhile.
         let mut refused = 0;
-        let mut answer = |reply: tidegate_tests::Reply| match reply.status {
-            202 => 1,
-            _ => {
-                let refusal = reply.expect_problem(503, "queue-unavailable");
-                assert_eq!(refusal.json["ticket"], Value::Null, "stock was taken: {}", refusal.text);
-                refused += 1;
-                0
+        let mut answer = |reply: tidegate_tests::Reply| {
+            if reply.status == 202 {
+                return 1;
             }
+            let refusal = reply.expect_problem(503, "queue-unavailable");
+            assert_eq!(refusal.json["ticket"], Value::Null, "stock was taken: {}", refusal.text);
+            refused += 1;
+            0
         };
         let mut won = 0;
         while won == 0 && presses.len() > BUYERS / 2 {

@@ -314,13 +314,9 @@ impl World {
         self.note_durable(queue);
         self.model.may_delete(self.clock.now_ms(), self.policies.retention_ms);
         let before = queue.start();
-        match queue.delete_unheld() {
-            Ok(0) => {}
-            Ok(segments) => {
-                self.model.told_checkpointed();
-                self.tally.segments += segments as u64;
-            }
-            Err(_) => {}
+        if let Ok(segments @ 1..) = queue.delete_unheld() {
+            self.model.told_checkpointed();
+            self.tally.segments += segments as u64;
         }
         let start = queue.start();
         let header = tidegate_queue::log::FIRST_POSITION.0;
@@ -339,10 +335,10 @@ impl World {
             queue.tick();
             self.settle_down(queue, life);
             self.reports(queue, 100);
-            for group in 0..GROUPS.len() {
+            for (group, name) in GROUPS.iter().enumerate() {
                 self.receive_up_to(queue, group, 100);
                 while let Some((id, receipt, live)) = self.pick(group) {
-                    let result = queue.ack(TOPICS[0], GROUPS[group], &[receipt]).remove(0);
+                    let result = queue.ack(TOPICS[0], name, &[receipt]).remove(0);
                     assert_eq!(result.is_ok(), live, "an acknowledgement counts until the lease ends");
                     if live {
                         self.done(group, id);
