@@ -205,9 +205,7 @@ fn probes_metrics_and_the_page_answer() {
 #[test]
 fn unknown_paths_and_methods_are_told_apart() {
     let gateway = start("");
-    for path in
-        ["/v1", "/v1/nothing", "/v1/sales/s/orders", "/v1/transactions/x", "/v1/topics/t/groups", "//"]
-    {
+    for path in ["/v1", "/v1/nothing", "/v1/sales/s/orders", "/v1/topics/t/groups", "//"] {
         refused(&gateway.get(path), 404, "not-found");
     }
     for (method, path, allowed) in [
@@ -216,6 +214,7 @@ fn unknown_paths_and_methods_are_told_apart() {
         ("GET", "/v1/topics/t/groups/g/receive", "POST"),
         ("POST", "/metrics", "GET"),
         ("GET", "/v1/tickets/t/paid", "POST"),
+        ("GET", "/v1/transactions/x", "POST"),
     ] {
         let answer = send(gateway.inner, method, path, "", "");
         refused(&answer, 405, "method-not-allowed");
