@@ -268,3 +268,30 @@ fn a_transaction_that_two_decide_is_decided_once() {
         queue.close().unwrap();
     });
 }
+
+/// A snapshot may be made between the moment at which a batch is in the log and the one at which its number is noted.
+#[test]
+fn a_number_is_in_every_snapshot_that_lies_behind_its_batch() {
+    explore(|| {
+        let (dir, storage) = faulty();
+        let clock = Arc::new(ManualClock::new(1_000));
+        let first = queue(&storage, &dir, &clock);
+        let send = |queue: &Queue| {
+            let message = NewMessage { topic: TOPIC, body: b"numbered", ..NewMessage::default() };
+            let producer = Producer { id: "till", sequence: 1 };
+            queue.append_once(producer, &[message], Space::New).unwrap().repeated
+        };
+        let (producer, keeper) = (first.clone(), first.clone());
+        let sent = thread::spawn(move || send(&producer));
+        let kept = thread::spawn(move || {
+            keeper.wait_dispatched(Position(tidegate_queue::log::FIRST_POSITION.0 + 1));
+            keeper.snapshot().unwrap();
+        });
+        assert!(!sent.join().unwrap());
+        kept.join().unwrap();
+        drop(first);
+        let again = queue(&storage, &dir, &clock);
+        assert!(send(&again), "the batch is there");
+        again.close().unwrap();
+    });
+}

@@ -11,7 +11,8 @@
 //!   then it is known, also while the timers have it in their hands. Put in again, it stays as it is; carried again,
 //!   it comes to the same place; taken out again: nothing.
 //! - Half messages: opened, checked and decided count once (`Halves::apply`), and what was decided first stays.
-//! - Producers: the first of a number stays, and a number at or below one that was forgotten stays forgotten.
+//! - Producers: the first of a number stays, and a number at or below one that was forgotten stays forgotten. They are
+//!   noted by who appends, in the appender's lock; so the capture waits for whoever is in it.
 //! - Deadlines are not in it: a start looks at what groups are owed below `at`, from the index and the log.
 //! - Groups have their own checkpoint.
 //!
@@ -67,6 +68,9 @@ impl Broker {
     /// Makes one also when nothing came: the older one then holds the log no longer.
     pub(super) fn make_snapshot(&self, snapshots: &mut Snapshots) -> Result<(), CheckpointError> {
         let at = self.dispatched();
+        // Who appended something below `at` has noted its number before it leaves this lock, and no dispatch after a start
+        // notes that again.
+        drop(self.appender.lock());
         let topics = self.topics.all();
         let mut indexes = Vec::with_capacity(topics.len());
         for topic in &topics {
