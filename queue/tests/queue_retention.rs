@@ -348,3 +348,26 @@ fn a_deletion_that_ends_at_any_call_leaves_all_that_is_owed() {
     }
     assert!(ended > 20, "only {ended} deletions were ended");
 }
+
+/// In a queue that the topic got after the group was made.
+#[test]
+fn a_group_that_never_asked_for_a_queue_goes_on_at_the_oldest_message_kept() {
+    let folder = Folder::new();
+    let queue = open(&folder);
+    queue.put_group(TOPIC, "late", StartFrom::First, None, None).unwrap();
+    queue.put_topic(TOPIC, 2).unwrap();
+    let deadline_ms = Some(folder.clock.now_ms() + 2 * EXPIRY_MS);
+    let late = || NewMessage { queue: QueueChoice::Explicit(1), deadline_ms, ..message(&[7; 900]) };
+    for _ in 0..20 {
+        append(&queue, &[late()]);
+    }
+    folder.clock.advance(EXPIRY_MS);
+    assert!(delete(&queue) > 3, "{:?}", queue.keeping());
+    let oldest = queue.scan(queue.start()).next().unwrap().unwrap().offset;
+    assert_eq!(receive(&queue, "late", 1, 1_000)[0].message.offset, oldest);
+    assert_eq!(group_stats(&queue, "late").queues[1].skipped, [(0, oldest)]);
+    // What is deleted cannot be reported late: nobody could settle that, and the log would be kept for it.
+    folder.clock.advance(EXPIRY_MS);
+    queue.tick();
+    assert_eq!(group_stats(&queue, "late").queues[1].dropped, [(oldest, 20)]);
+}

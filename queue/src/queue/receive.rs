@@ -175,6 +175,10 @@ impl Receiving<'_> {
     /// Takes a fair share of every queue first, then fills up, beginning with another queue each time.
     fn fill(&mut self, queues: &[Arc<ConsumeQueue>]) {
         self.state.grow(queues.len());
+        for (progress, queue) in self.state.queues.iter_mut().zip(queues) {
+            // It was made, or moved, while messages were deleted that it would begin with.
+            progress.raise(queue.oldest());
+        }
         if self.state.config.ordered {
             self.broker.find_order(self.state, queues);
         }

@@ -231,7 +231,9 @@ impl Broker {
     fn raise_group(&self, group: &Group, number: usize, oldest: u64) {
         let wakers = {
             let mut state = group.state.lock();
-            let Some(progress) = state.queues.get_mut(number) else { return };
+            // Also for a queue that it never asked for.
+            state.grow(number + 1);
+            let progress = &mut state.queues[number];
             let left = oldest.saturating_sub(progress.floor());
             if left == 0 {
                 return;
