@@ -235,3 +235,49 @@ fn snapshots_are_made_by_themselves_while_the_log_grows() {
     }
     drop(queue);
 }
+
+/// A salvage takes records away that a snapshot names.
+#[test]
+fn what_a_salvage_gave_up_is_not_owed_because_of_a_snapshot() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.put_group(TOPIC, GROUP, StartFrom::First, None, None).unwrap();
+    let deliver_at_ms = Some(folder.clock.now_ms() + 60_000);
+    let mut hit = Vec::new();
+    for number in 0..200u8 {
+        let deliver_at_ms = deliver_at_ms.filter(|_| number >= 198);
+        hit.push(append(&queue, &[NewMessage { deliver_at_ms, ..message(&[number; 900]) }]).first);
+    }
+    queue.close().unwrap();
+    drop(queue);
+    for number in [20, 198] {
+        let (file, at) = segment_of(&folder, hit[number]);
+        flip(&folder, &file, at + 100);
+    }
+    assert_eq!(tidegate_queue::log::salvage(folder.dir.path()).unwrap().len(), 2);
+    let queue = folder.open();
+    folder.clock.advance(60_000);
+    queue.tick();
+    settle_down(&queue);
+    assert_eq!(queue.delayed(), 0, "one is delivered, one is given up");
+    let found = receive(&queue, GROUP, 1_000, 60_000);
+    let more = receive(&queue, GROUP, 1_000, 60_000);
+    for delivery in found.iter().chain(&more) {
+        ack(&queue, GROUP, delivery).unwrap();
+    }
+    let stats = group_stats(&queue, GROUP);
+    assert_eq!((stats.acked, stats.dead_letters, stats.leased), (198, 0, 0));
+    assert_eq!((stats.queues[0].floor, &stats.queues[0].skipped[..]), (199, &[(20, 21)][..]));
+}
+
+/// File of a position, and the byte in it.
+fn segment_of(folder: &Folder, position: Position) -> (String, usize) {
+    let mut names: Vec<u64> = std::fs::read_dir(folder.dir.path().join("commitlog"))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|base| *base <= position.0)
+        .collect();
+    names.sort_unstable();
+    let base = *names.last().unwrap();
+    (format!("commitlog/{base:020}"), (position.0 - base) as usize)
+}

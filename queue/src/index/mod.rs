@@ -19,6 +19,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Folder of the indexes; in it one of each topic, in that one of each queue.
+pub(crate) const DIR: &str = "consumequeue";
 /// Entries of one file.
 const FILE_ENTRIES: u64 = 300_000;
 /// Entries of one read, at most.
@@ -57,7 +59,7 @@ impl ConsumeQueue {
     pub(crate) fn new(storage: Arc<dyn Storage>, topic: &str, queue: u32, step_bytes: u64) -> Self {
         Self {
             storage,
-            dir: ["consumequeue", topic, &queue.to_string()].iter().collect(),
+            dir: [DIR, topic, &queue.to_string()].iter().collect(),
             file_entries: FILE_ENTRIES,
             step_bytes,
             oldest: AtomicU64::new(0),

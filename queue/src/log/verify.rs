@@ -10,8 +10,10 @@ use super::segment::{DIR, Segments};
 use super::survey::{Damage, survey};
 use super::{CommitLog, LogOptions};
 use crate::Position;
+use crate::index::DIR as INDEX_DIR;
 use crate::storage::{DiskStorage, Storage};
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -170,10 +172,30 @@ pub fn salvage(dir: &Path) -> Result<Vec<Range<Position>>, OpenError> {
     }
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
     let storage = DiskStorage::new(dir).map_err(io)?;
+    {
+        // It names what is given up below; without it a start reads the whole log, and makes it anew. First, so that it
+        // is gone whenever something was given up.
+        let _lock = FolderLock::exclusive(&storage)?;
+        remove_index(&storage, Path::new(INDEX_DIR)).map_err(io)?;
+    }
     let options = LogOptions { salvage: true, ..LogOptions::default() };
     let log = CommitLog::open(Arc::new(storage), &options)?;
     let lost = log.recovered().lost.clone();
     // What it did is already on disk; without the mark of a clean close the next start merely looks again.
     let _ = log.close();
     Ok(lost)
+}
+
+/// Removes the files of the queues' indexes, two folders down: topics, queues.
+fn remove_index(storage: &DiskStorage, dir: &Path) -> io::Result<()> {
+    for topic in storage.list(dir)? {
+        for queue in storage.list(&dir.join(&topic))? {
+            let dir = dir.join(&topic).join(queue);
+            for name in storage.list(&dir)? {
+                storage.remove(&dir.join(name))?;
+            }
+            storage.sync_dir(&dir)?;
+        }
+    }
+    Ok(())
 }

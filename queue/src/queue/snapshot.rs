@@ -107,7 +107,7 @@ impl Broker {
         let Choice { found, good, newest, older } = chosen;
         *self.snapshots.get_mut() = Snapshots { newest, older, leftovers: false };
         let mut resumed = Resumed { from: start, rebuild: good.is_none(), ends: Vec::new() };
-        if let Some(snapshot) = found.into_iter().nth(good.unwrap_or(0)) {
+        if let Some(mut snapshot) = found.into_iter().nth(good.unwrap_or(0)) {
             if good.is_some() {
                 resumed.from = snapshot.at;
             } else {
@@ -115,6 +115,9 @@ impl Broker {
                     let ends = (0..).zip(queues).map(|(queue, state)| (topic.clone(), queue, state.end));
                     resumed.ends.extend(ends);
                 }
+                // They all stand in the log, which is read from its beginning: so none comes back that is there no more, and
+                // each finds its place in their order at once.
+                snapshot.delays.clear();
             }
             self.take_over(snapshot)?;
         }
