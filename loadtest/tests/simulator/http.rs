@@ -54,6 +54,10 @@ pub(crate) async fn answer(
         ("GET", ["v1", "topics", topic, "groups", group, "offsets"]) => {
             (200, sale.lock().offsets(gateway, topic, group, now_ms()))
         }
+        ("POST", ["simulated", "start"]) => {
+            sale.lock().forget_leases(gateway);
+            (200, json!({}))
+        }
         ("PUT", ["v1", "topics", _, "groups", _]) | ("GET", ["readyz"]) => (200, json!({})),
         _ => (404, json!({"type": "not-found", "status": 404})),
     };

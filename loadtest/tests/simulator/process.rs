@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -68,12 +69,24 @@ pub(crate) fn run() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
         let mut told_to_end = signal(SignalKind::terminate()).unwrap();
+        tell_start(sale).await;
         tokio::select! {
             () = hand_on(config.listen.public, sale) => {}
             () = hand_on(config.listen.inner, sale) => {}
             _ = told_to_end.recv() => std::process::exit(0),
         }
     });
+}
+
+/// Leases are the process's: the sale, which outlives it, is told that they are over.
+async fn tell_start(sale: SocketAddr) {
+    let mut stream = TcpStream::connect(sale).await.unwrap();
+    let request =
+        "POST /simulated/start HTTP/1.1\r\nhost: sale\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
 async fn hand_on(from: SocketAddr, to: SocketAddr) {

@@ -429,6 +429,13 @@ impl Sale {
         given
     }
 
+    /// A gateway that starts again knows of no lease: what was on its way when it was killed comes at once.
+    pub(crate) fn forget_leases(&mut self, gateway: usize) {
+        let Gateway { orders, events, .. } = &mut self.gateways[gateway];
+        let groups = orders.groups.values_mut().chain(events.groups.values_mut());
+        groups.flat_map(|group| group.states.values_mut()).for_each(|state| state.0 = 0);
+    }
+
     pub(crate) fn ack(
         &mut self,
         gateway: usize,
