@@ -373,3 +373,24 @@ fn a_group_that_never_asked_for_a_queue_goes_on_at_the_oldest_message_kept() {
     queue.tick();
     assert_eq!(group_stats(&queue, "late").queues[1].dropped, [(oldest, 20)]);
 }
+
+#[test]
+fn a_disk_too_full_for_a_snapshot_is_no_reason_to_keep_what_no_snapshot_holds() {
+    let folder = Folder::new();
+    let storage = folder.faulty();
+    let clock = Arc::clone(&folder.clock) as Arc<dyn Clock>;
+    let queue = Queue::open_with(options(&folder), policies(), storage.as_storage(), clock).unwrap();
+    fill(&queue);
+    for _ in 0..2 {
+        queue.snapshot().unwrap();
+        append(&queue, &[message(b"more")]);
+    }
+    let older = queue.dispatched();
+    fill(&queue);
+    folder.clock.advance(RETENTION_MS);
+    storage.fail(FaultyCall::Write, "snapshot", 1, std::io::ErrorKind::StorageFull);
+    assert!(delete(&queue) > 3, "{:?}", queue.keeping());
+    assert!(queue.start() < older);
+    assert!(delete(&queue) > 3, "{:?}", queue.keeping());
+    assert!(queue.start() > older);
+}

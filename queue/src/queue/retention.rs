@@ -6,6 +6,7 @@ use super::snapshot::Snapshots;
 use crate::Position;
 use crate::group::Group;
 use crate::index::ConsumeQueue;
+use crate::storage::is_no_space;
 use crate::sync::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -111,7 +112,14 @@ impl Broker {
                 break;
             }
             // All else has let go of it. Twice, and the older one has moved, too.
-            self.make_snapshot(&mut snapshots)?;
+            match self.make_snapshot(&mut snapshots) {
+                // What goes without one may make room for it.
+                Err(CheckpointError::Io(error)) if is_no_space(&error) => {
+                    tracing::warn!(%error, "no snapshot is made; what is deleted now is what lies below the older one");
+                    break;
+                }
+                made => made?,
+            }
             floor = self.floor(&snapshots, old, now_ms)?;
         }
         let start = self.log.segments().into_iter().rfind(|segment| segment.start <= floor.position);

@@ -143,14 +143,14 @@ fn run_keeper(broker: &Broker) {
     while !broker.bells.stopping() {
         let due = broker.next_snapshot.load(Ordering::Relaxed);
         let made = if broker.dispatched().0 >= due { broker.snapshot() } else { Ok(()) };
-        let made = made.and_then(|()| {
-            if looked.elapsed() >= KEEP_EVERY {
-                looked = Instant::now();
-                broker.delete_unheld()?;
-            }
+        // Also when none could be made: it may be for want of the space that this gives back.
+        let deleted = if looked.elapsed() >= KEEP_EVERY {
+            looked = Instant::now();
+            broker.delete_unheld().map(drop)
+        } else {
             Ok(())
-        });
-        match made {
+        };
+        match made.and(deleted) {
             Ok(()) => broker.bells.keeper.wait(Some(KEEP_EVERY.saturating_sub(looked.elapsed()))),
             Err(CheckpointError::LogStopped) => return,
             Err(error @ CheckpointError::Io(_)) => {
