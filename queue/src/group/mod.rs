@@ -70,7 +70,7 @@ pub(crate) struct GroupState {
     pub starved: bool,
     /// The index could not be read; when those who wait look again.
     pub look_again_ms: Option<u64>,
-    /// Last receive or acknowledgement, clock's Unix ms.
+    /// Last receive, acknowledgement, reset or redrive, clock's Unix ms.
     pub active_ms: u64,
 }
 

@@ -102,6 +102,8 @@ impl Broker {
             for (progress, &offset) in state.queues.iter_mut().zip(&offsets) {
                 progress.reset(offset);
             }
+            // What it goes back to is kept for it from here on.
+            state.active_ms = self.clock.now_ms();
             state.waiters.wake(u64::MAX)
         };
         wakers.into_iter().for_each(std::task::Waker::wake);

@@ -117,6 +117,8 @@ impl Broker {
             if !progress.redrive(view.queue_offset) {
                 return false;
             }
+            // It is kept for the group from here on, which may have been idle for too long.
+            state.active_ms = self.clock.now_ms();
             state.waiters.wake(1)
         };
         if let Some(deadline_ms) = view.deadline_ms {
