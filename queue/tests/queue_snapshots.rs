@@ -281,3 +281,31 @@ fn segment_of(folder: &Folder, position: Position) -> (String, usize) {
     let base = *names.last().unwrap();
     (format!("commitlog/{base:020}"), (position.0 - base) as usize)
 }
+
+/// A start reads only what lies after the snapshot: who asks for a message before it finds it damaged.
+#[test]
+fn a_message_that_cannot_be_read_is_owed_until_a_salvage_gives_it_up() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.put_group(TOPIC, GROUP, StartFrom::First, None, None).unwrap();
+    let positions: Vec<Position> = (0..200u8).map(|n| append(&queue, &[message(&[n; 900])]).first).collect();
+    queue.close().unwrap();
+    drop(queue);
+    let (file, at) = segment_of(&folder, positions[20]);
+    flip(&folder, &file, at + 100);
+    let queue = folder.open();
+    assert_eq!(receive(&queue, GROUP, 199, 100_000).len(), 199);
+    for _ in 0..10 {
+        folder.clock.advance(1_000);
+        assert!(receive(&queue, GROUP, 1, 100_000).is_empty());
+    }
+    assert_eq!(group_stats(&queue, GROUP).queues[0].dead, [], "nobody could read it, nor settle its report");
+    queue.checkpoint().unwrap();
+    drop(queue);
+    assert_eq!(tidegate_queue::log::salvage(folder.dir.path()).unwrap().len(), 1);
+    let queue = folder.open();
+    folder.clock.advance(1_000);
+    assert_eq!(receive(&queue, GROUP, 200, 100_000).len(), 199);
+    let stats = group_stats(&queue, GROUP);
+    assert_eq!((stats.backlog, &stats.queues[0].skipped[..]), (199, &[(20, 21)][..]));
+}

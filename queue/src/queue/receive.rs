@@ -304,7 +304,10 @@ impl Receiving<'_> {
         tracing::error!(topic = %self.group.topic, queue = number, offset, %error, "message cannot be read");
         let lease_number = self.state.next_lease_number();
         let at_ms = self.now_ms + UNREADABLE_RETRY_MS;
-        self.state.queues[number].lease(offset, lease_number, at_ms, NO_DEADLINE);
+        let progress = &mut self.state.queues[number];
+        progress.lease(offset, lease_number, at_ms, NO_DEADLINE);
+        // No attempt: as a dead letter nobody could read it, nor settle its report. A salvage gives it up.
+        progress.put_back(offset, at_ms, self.now_ms);
         self.first_end_ms = self.first_end_ms.min(at_ms);
     }
 
