@@ -10,6 +10,8 @@ SEED ?= 1
 LEDGER ?= embedded
 RUNS ?= 20
 MINUTES ?= 5
+# What the tests start besides Tidegate; see scripts/install-packages.
+TEST_NEEDS := wrk curl openssl redis-server redis-sentinel /sbin/mkfs.ext4=e2fsprogs
 
 .PHONY: help demo serve test unit scenarios teeth check soak fuzz bench build clean
 
@@ -30,12 +32,12 @@ serve: build ## a gateway on 127.0.0.1:8080 (buyers) and :8081 (workers, operato
 test: unit scenarios teeth ## every test: unit, property, end to end, scenarios, the verdict's teeth
 
 unit:
-	@scripts/install-packages wrk curl
+	@scripts/install-packages $(TEST_NEEDS)
 	$(CARGO) test --workspace
 	$(CARGO) test -p tidegate-queue --features shuttle --test schedules
 
 scenarios: build
-	@scripts/install-packages redis-server
+	@scripts/install-packages redis-server redis-sentinel
 	@scripts/scenarios $(BIN) $(REPORTS)
 
 teeth: build
@@ -47,7 +49,7 @@ check: ## formatting, lints, docs
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 soak: build ## the long runs: every fault many times (RUNS=20), property tests with many more cases
-	@scripts/install-packages redis-server
+	@scripts/install-packages $(TEST_NEEDS)
 	@scripts/soak $(BIN) $(REPORTS) $(RUNS)
 
 fuzz: ## the queue's decoders and its recovery under libFuzzer, MINUTES=5 each (nightly compiler, cargo-fuzz)

@@ -125,6 +125,7 @@ impl Broker {
         let start = self.log.segments().into_iter().rfind(|segment| segment.start <= floor.position);
         let start = start.map_or(Position(0), |segment| segment.start);
         self.note(floor, now_ms);
+        // The log starts behind the header of its first segment: of that one there is nothing to delete.
         if start < self.log.start() && !snapshots.leftovers {
             return Ok(0);
         }
