@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cli.rs        command line, exit codes
-//! scenario.rs   what is sold, who comes, what goes wrong (TOML)
+//! scenario/     what is sold, who comes, what goes wrong (TOML)
 //! schedule.rs   the arrival plan, by seed
 //! run/          the stages of one run, in order
 //! process.rs    child processes, never left behind
