@@ -1,9 +1,8 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
-use crate::admission::pass::{KeyFailure, Passes};
-use crate::admission::{ClientQuota, Identity, Quotas, SaleGates, TokenQueue};
+use crate::admission::SaleGates;
 use crate::api::admin::{Rates, run_rates};
-use crate::config::{self, Config, LedgerKind, Listen};
+use crate::config::{Config, LedgerKind, Listen};
 use crate::ledger::Stock;
 use crate::ledger::redis::{self, CoreLedger};
 use crate::listener::{BindError, Side, Sockets, Watchdog, accept};
@@ -12,8 +11,9 @@ use crate::pipeline::{
     CheckNews, CoreDurable, DurableSignal, Journal, RecoverError, SettleQueue, TicketWatch, recover_ledger,
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
-use crate::policy::{self, CorePolicy, Policies, PolicyError};
-use crate::state::{App, Connections, Core, Stopping, Urls};
+use crate::policy::{self, CorePolicy};
+use crate::state::{App, Boot, Connections, Core, CoreLive, Live, LiveError, Stopping, Urls};
+use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,12 +67,9 @@ pub enum StartError {
     /// This gateway's share of a ledger in Redis cannot be set up.
     #[error(transparent)]
     Shared(#[from] redis::StartFailure),
-    /// Purchase passes cannot be signed.
+    /// What the settings name cannot be used.
     #[error(transparent)]
-    PassKey(#[from] KeyFailure),
-    /// A policy cannot be loaded.
-    #[error("[admission.policy] files: {0}")]
-    Policy(#[from] PolicyError),
+    Settings(#[from] LiveError),
     /// A sale of the configuration is refused.
     #[error("[[sale]] {sale}: {why}")]
     Sale {
@@ -109,7 +106,7 @@ impl Gateway {
         let app = Arc::new(build(config, queue, clock, urls)?);
         size_reserve(&app);
         info!(
-            public = %public.addr, inner = %inner.addr, data = %app.config.data.dir.display(), threads,
+            public = %public.addr, inner = %inner.addr, data = %app.boot.data.dir.display(), threads,
             sales = app.sales.all().len(), live_tickets = app.stock.live_tickets(),
             recovered_in_ms = began.elapsed().as_millis() as u64, "gateway is open"
         );
@@ -191,11 +188,10 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
             Stock::Redis(Arc::new(redis::start(&config.data.dir, options.clone(), &queue, journal)?))
         }
     };
-    let quota = |quota: Option<config::ClientQuota>| {
-        quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, config.quota.clients_max))
-    };
+    let boot = Boot { data: config.data.clone(), queue: config.queue.clone() };
+    let threads = config.listen.threads;
     Ok(App {
-        receives: Semaphore::new(config.queue.waiting_receives_max),
+        receives: Semaphore::new(boot.queue.waiting_receives_max),
         syncs: Semaphore::new(1),
         checks: CheckNews::default(),
         searches: Semaphore::new(SEARCHES_MAX),
@@ -205,23 +201,16 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         stock,
         sales,
         urls,
-        identity: Identity::new(&config.identity),
-        quotas: Quotas { buyer: quota(config.quota.buyer), ip: quota(config.quota.ip) },
-        policies: Policies::open(&config.policy, config.listen.threads + 1)?,
-        passes: Passes::open(&config.pass, config.quota.clients_max, &config.data.dir)?,
-        tokens: config.tokens.map(|tokens| {
-            let wait_max = Duration::from_millis(tokens.max_wait_ms);
-            TokenQueue::new(tokens.rate_per_s.into(), tokens.burst, wait_max, Instant::now())
-        }),
+        live: Arc::new(ArcSwap::from_pointee(Live::build(config, None)?)),
+        boot,
         watch: TicketWatch::new(TICKET_WAITERS_MAX),
         durable,
         settle,
-        outcomes: Outcomes::new(config.listen.threads + 1),
+        outcomes: Outcomes::new(threads + 1),
         connections: Connections::default(),
         streams: AtomicUsize::new(0),
         stopping: Stopping::default(),
         queue,
-        config,
     })
 }
 
@@ -282,7 +271,9 @@ where
                     if let Some(redis) = &redis {
                         tokio::task::spawn_local(redis.clone().run());
                     }
-                    main(Rc::new(Core { app, durable, redis, policy: CorePolicy::default(), index })).await;
+                    let live = CoreLive::new(&app);
+                    main(Rc::new(Core { app, durable, redis, live, policy: CorePolicy::default(), index }))
+                        .await;
                 });
             }
             Err(error) => {
@@ -295,7 +286,8 @@ where
 }
 
 async fn run_core(core: Rc<Core>, public: std::net::TcpListener, inner: std::net::TcpListener) {
-    let listen = &core.app.config.listen;
+    let live = core.live();
+    let listen = &live.config.listen;
     let watchdog = Watchdog::new(
         Duration::from_millis(listen.header_timeout_ms),
         Duration::from_millis(listen.idle_timeout_ms),
@@ -313,7 +305,7 @@ async fn run_core(core: Rc<Core>, public: std::net::TcpListener, inner: std::net
         Err(error) => error!(%error, "a listener cannot be used"),
     }
     // Connections end by themselves once they were told to drain; what is still busy at the bound is cut.
-    let end = Instant::now() + Duration::from_millis(listen.drain_ms);
+    let end = Instant::now() + Duration::from_millis(core.live().config.listen.drain_ms);
     while !watchdog.is_empty() && Instant::now() < end {
         tokio::time::sleep(DRAIN_STEP).await;
     }

@@ -132,9 +132,10 @@ impl Figures {
     }
 
     fn passes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let passes = &self.0.passes;
+        let live = self.0.live();
+        let passes = &live.passes;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let counts = &passes.counts;
+        let counts = passes.counts();
         counter(to, "challenges", "Challenges given", None, read(&counts.challenges))?;
         counter(to, "passes", "Purchase passes given", None, read(&counts.passes))?;
         counter(to, "wrong_answers", "Wrong answers to challenges", None, read(&counts.wrong_answers))?;
@@ -143,7 +144,8 @@ impl Figures {
     }
 
     fn policies(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(policies) = &self.0.policies else { return Ok(()) };
+        let live = self.0.live();
+        let Some(policies) = &live.policies else { return Ok(()) };
         let help = "Orders that policies judged, by what became of them";
         let mut metric = to.encode_descriptor("policy_orders", help, None, MetricType::Counter)?;
         for (verdict, count) in policies.totals() {
@@ -151,7 +153,7 @@ impl Figures {
                 .encode_family(&[("verdict", verdict)])?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
-        let failures = policies.reload_failures.load(Ordering::Relaxed);
+        let failures = policies.reload_failures();
         counter(to, "policy_reload_failures", "Changed policies that could not be taken", None, failures)
     }
 

@@ -1,15 +1,23 @@
 //! What the parts of a running gateway share: [`App`] by all threads, [`Core`] by the connections of one.
+//!
+//! ```text
+//! live.rs  the settings that a reload replaces, and the gates built from them
+//! ```
 
-use crate::admission::pass::Passes;
-use crate::admission::{Identity, Quotas, SaleGates, TokenQueue};
+mod live;
+
+pub use live::{CoreLive, Live, LiveError, LiveRef};
+
+use crate::admission::SaleGates;
 use crate::api::admin::Rates;
-use crate::config::Config;
+use crate::config::{Data, QueueSettings};
 use crate::ledger::Stock;
 use crate::ledger::redis::CoreLedger;
 use crate::listener::Side;
 use crate::outcomes::Outcomes;
 use crate::pipeline::{CheckNews, CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
-use crate::policy::{CorePolicy, Policies};
+use crate::policy::CorePolicy;
+use arc_swap::ArcSwap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,8 +28,10 @@ use tokio::sync::Semaphore;
 
 /// A running gateway.
 pub struct App {
-    /// As loaded.
-    pub config: Config,
+    /// What stays as it was at the start.
+    pub boot: Boot,
+    /// What a reload replaces, whole; see [`App::live`].
+    pub(crate) live: Arc<ArcSwap<Live>>,
     /// The one clock for deadlines and windows.
     pub clock: Arc<dyn Clock>,
     /// The log with its topics and groups.
@@ -30,16 +40,6 @@ pub struct App {
     pub stock: Stock,
     /// Gates 1 and 2.
     pub sales: Arc<SaleGates>,
-    /// Gate 3.
-    pub identity: Identity,
-    /// Gate 5.
-    pub quotas: Quotas,
-    /// Gate 6.
-    pub passes: Passes,
-    /// Gate 7; `None` is off.
-    pub policies: Option<Policies>,
-    /// Gate 9; `None` is off.
-    pub tokens: Option<TokenQueue>,
     /// Who waits for news of a ticket.
     pub watch: TicketWatch,
     /// Durability, for the cores' waiters.
@@ -70,6 +70,15 @@ pub struct App {
     pub stopping: Stopping,
 }
 
+/// Settings that cannot change while the gateway runs, for those who need them after the start.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// `[data]`
+    pub data: Data,
+    /// `[queue]`
+    pub queue: QueueSettings,
+}
+
 /// Base URLs that are told to other gateways and to workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Urls {
@@ -80,6 +89,12 @@ pub struct Urls {
 }
 
 impl App {
+    /// The settings of this moment and the gates built from them. For tasks and rare calls; on the request path
+    /// [`Core::live`] costs less.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
     /// Where others reach this gateway.
     pub fn urls(&self) -> &Urls {
         &self.urls
@@ -149,6 +164,8 @@ pub struct Core {
     pub durable: Rc<CoreDurable>,
     /// This thread's way to a ledger in Redis, when that is where it is.
     pub redis: Option<Rc<CoreLedger>>,
+    /// This thread's view of the settings; see [`Core::live`].
+    pub(crate) live: CoreLive,
     /// This thread's VM for policies.
     pub policy: CorePolicy,
     /// Which core.
@@ -156,6 +173,12 @@ pub struct Core {
 }
 
 impl Core {
+    /// The settings of this moment and the gates built from them. Ask once a request and keep it to the end: then the
+    /// request is judged by one configuration, whatever is reloaded meanwhile.
+    pub fn live(&self) -> LiveRef {
+        self.live.load()
+    }
+
     /// Nothing that `lsn` covers may be told before this completes. Bounded: a disk that takes longer than
     /// [`DURABLE_WAIT_MAX`] makes the outcome [`Unknown`] to the client, not to the ledger. Cancel safe.
     pub async fn told(&self, lsn: Lsn) -> Result<(), Unknown> {

@@ -102,6 +102,14 @@ pub struct Quotas {
 }
 
 impl Quotas {
+    /// From the configuration.
+    pub fn new(settings: &crate::config::Quota) -> Self {
+        let quota = |quota: Option<crate::config::ClientQuota>| {
+            quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, settings.clients_max))
+        };
+        Self { buyer: quota(settings.buyer), ip: quota(settings.ip) }
+    }
+
     /// Takes one request off both quotas, or tells when to come back. Asks for the address only when it counts.
     pub fn check(&self, buyer: &str, address: impl FnOnce() -> IpAddr) -> Result<(), Duration> {
         if let Some(quota) = &self.ip {

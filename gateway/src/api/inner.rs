@@ -4,7 +4,7 @@ use super::{admin, worker};
 use crate::admission::bearer;
 use crate::http::request::percent_decode;
 use crate::http::{Answer, Refusal, request};
-use crate::state::{App, Core};
+use crate::state::{Core, Live};
 use http::header::{HOST, HeaderMap, ORIGIN};
 use http::{Method, Request};
 use hyper::body::Incoming;
@@ -36,9 +36,10 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
     let decoded: smallvec::SmallVec<[Cow<'_, str>; 8]> = segments.iter().map(|s| percent_decode(s)).collect();
     let path: smallvec::SmallVec<[&str; 8]> = decoded.iter().map(AsRef::as_ref).collect();
     let (scope, methods) = place(&path).ok_or(Refusal::NotFound)?;
-    authorize(&core.app, &head.headers, scope)?;
+    let live = core.live();
+    authorize(&live, &head.headers, scope)?;
     let query = head.uri.query();
-    let listen = &core.app.config.listen;
+    let listen = &live.config.listen;
     let time_max = Duration::from_millis(listen.header_timeout_ms);
     let body = Body { incoming: body, bytes_max: listen.inner_body_bytes_max, time_max };
     match (&head.method, path.as_slice()) {
@@ -150,11 +151,11 @@ fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
     })
 }
 
-fn authorize(app: &App, headers: &HeaderMap, scope: Scope) -> Result<(), Refusal> {
+fn authorize(live: &Live, headers: &HeaderMap, scope: Scope) -> Result<(), Refusal> {
     if scope == Scope::Open {
         return Ok(());
     }
-    let Some(tokens) = &app.config.inner_tokens else {
+    let Some(tokens) = &live.config.inner_tokens else {
         // No token, only loopback: but a browser on this machine would carry any site's form here.
         return if from_another_site(headers) { Err(Refusal::Forbidden) } else { Ok(()) };
     };

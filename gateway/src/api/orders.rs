@@ -6,7 +6,7 @@ use crate::admission::{SaleGate, Token, TokenQueue, client_address};
 use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::policy::{Facts, Judged};
-use crate::state::{App, Core};
+use crate::state::{App, Core, Live};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::body::Incoming;
@@ -34,15 +34,16 @@ pub(super) async fn place(
     let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app, sale))?; //          gate 1: known
     let key = idempotency_key(headers)?;
     not_paused(&sale)?;
-    let winner = key.is_some() && may_have_won(app, &sale, headers, peer);
+    let winner = key.is_some() && may_have_won(core, &sale, headers, peer);
     if !winner {
         window_is_open(app, &sale)?; //                                            gate 1: open
         not_sold_out(&sale)?; //                                                   gate 2
     }
-    let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
-    let address = || client_address(headers, peer, app.config.identity.trusted_proxies());
-    app.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?; //           gate 5
-    let order = Order::read(body, &app.config.listen).await?;
+    let live = core.live();
+    let buyer = live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
+    let address = || client_address(headers, peer, live.config.identity.trusted_proxies());
+    live.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?; //           gate 5
+    let order = Order::read(body, &live.config.listen).await?;
     let mut reserve = order.reserve(app, &sale, &buyer, key);
     if winner {
         // A winner is never told "sold out": the same key gets the same ticket, whatever the gates say now.
@@ -52,10 +53,10 @@ pub(super) async fn place(
         window_is_open(app, &sale)?;
         not_sold_out(&sale)?;
     }
-    let mut pass = OrderPass::of(app, &sale, &buyer, headers)?; //                  gate 6
-    let attributes = judge(core, &reserve, headers, peer, &mut pass)?; //           gate 7
+    let mut pass = OrderPass::of(app, &live.passes, &sale, &buyer, headers)?; //                  gate 6
+    let attributes = judge(core, &live, &reserve, headers, peer, &mut pass)?; //           gate 7
     reserve.attributes = attributes.as_deref().unwrap_or(reserve.attributes);
-    token(app.tokens.as_ref()).await?; //                                          gate 9
+    token(live.tokens.as_deref()).await?; //                                          gate 9
     reserve.now_ms = app.clock.now_ms();
     pass.spend(key, reserve.now_ms)?;
     let outcome = core.reserve(&reserve).await.map_err(Refusal::from);
@@ -96,8 +97,8 @@ pub(super) fn not_sold_out(sale: &SaleGate) -> Result<(), Refusal> {
 }
 
 /// Whether the buyer that the request CLAIMS to be has won here; nothing is believed yet.
-fn may_have_won(app: &App, sale: &SaleGate, headers: &HeaderMap, peer: IpAddr) -> bool {
-    app.identity.claimed(headers, peer).is_some_and(|buyer| sale.winners.contains(&buyer))
+fn may_have_won(core: &Core, sale: &SaleGate, headers: &HeaderMap, peer: IpAddr) -> bool {
+    core.live().identity.claimed(headers, peer).is_some_and(|buyer| sale.winners.contains(&buyer))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
@@ -112,14 +113,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 /// from another stays what the buyer sent.
 fn judge(
     core: &Core,
+    live: &Live,
     order: &Reserve<'_>,
     headers: &HeaderMap,
     peer: IpAddr,
     pass: &mut OrderPass<'_>,
 ) -> Result<Option<String>, Refusal> {
-    let app = &*core.app;
-    let Some(policies) = &app.policies else { return Ok(None) };
-    let address = client_address(headers, peer, app.config.identity.trusted_proxies());
+    let Some(policies) = &live.policies else { return Ok(None) };
+    let address = client_address(headers, peer, live.config.identity.trusted_proxies());
     let (recent_by_buyer, recent_by_address) = policies.count(order.buyer, address, order.now_ms);
     let facts = Facts {
         sale: order.sale,

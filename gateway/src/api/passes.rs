@@ -4,7 +4,7 @@ use super::orders::{not_sold_out, unknown_sale};
 use crate::admission::pass::{PassFault, Passes, Scope};
 use crate::admission::{SaleGate, client_address};
 use crate::http::{Answer, Refusal, answer, body, request};
-use crate::state::{App, Core};
+use crate::state::{App, Core, Live};
 use http::header::HeaderMap;
 use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
@@ -33,12 +33,13 @@ pub(super) async fn challenge(
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
-    let (sale, buyer) = admitted(app, sale, headers, peer)?;
-    let body = read(app, body).await?;
+    let live = core.live();
+    let (sale, buyer) = admitted(app, &live, sale, headers, peer)?;
+    let body = read(&live, body).await?;
     if !body.is_empty() {
         request::parse_json::<Nothing>(&body)?;
     }
-    let given = app.passes.challenge(&scope(&sale, &buyer), app.clock.now_ms());
+    let given = live.passes.challenge(&scope(&sale, &buyer), app.clock.now_ms());
     let told = wire::Challenge {
         challenge: given.text.into(),
         kind: given.kind.into(),
@@ -57,8 +58,9 @@ pub(super) async fn pass(
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
-    let (sale, buyer) = admitted(app, sale, headers, peer)?;
-    let body = read(app, body).await?;
+    let live = core.live();
+    let (sale, buyer) = admitted(app, &live, sale, headers, peer)?;
+    let body = read(&live, body).await?;
     let asked: PassRequest<'_> = request::parse_json(&body)?;
     let answer_text = match asked.answer {
         PassAnswer::Text(text) => text,
@@ -67,7 +69,7 @@ pub(super) async fn pass(
     let closes_at_ms = sale.rules().spec.closes_at_ms;
     let scope = scope(&sale, &buyer);
     let given =
-        app.passes.exchange(&scope, closes_at_ms, &asked.challenge, &answer_text, app.clock.now_ms())?;
+        live.passes.exchange(&scope, closes_at_ms, &asked.challenge, &answer_text, app.clock.now_ms())?;
     let told = wire::Pass { pass: given.text.into(), expires_at_ms: given.expires_at_ms };
     Ok(answer::json(StatusCode::OK, &told))
 }
@@ -75,27 +77,28 @@ pub(super) async fn pass(
 /// The gates of these two requests, cheapest first, with a quota of their own.
 fn admitted<'h>(
     app: &App,
+    live: &Live,
     sale: &str,
     headers: &'h HeaderMap,
     peer: IpAddr,
 ) -> Result<(Arc<SaleGate>, Cow<'h, str>), Refusal> {
     let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app, sale))?;
-    passes_are_given(app, &sale)?;
-    let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
-    let address = || client_address(headers, peer, app.config.identity.trusted_proxies());
-    app.passes.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?;
+    passes_are_given(app, live, &sale)?;
+    let buyer = live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
+    let address = || client_address(headers, peer, live.config.identity.trusted_proxies());
+    live.passes.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?;
     Ok((sale, buyer))
 }
 
 /// From `lead_ms` before the sale opens until it closes, and not while nothing is left.
-fn passes_are_given(app: &App, sale: &SaleGate) -> Result<(), Refusal> {
+fn passes_are_given(app: &App, live: &Live, sale: &SaleGate) -> Result<(), Refusal> {
     let now_ms = app.clock.now_ms();
     match sale.window(|| now_ms) {
         Window::Open => not_sold_out(sale),
         Window::Closed => Err(Refusal::SaleClosed),
         Window::NotOpen { opens_at_ms: None } => Ok(()),
         Window::NotOpen { opens_at_ms: Some(opens_at_ms) } => {
-            match opens_at_ms.saturating_sub(app.passes.lead_ms()).saturating_sub(now_ms) {
+            match opens_at_ms.saturating_sub(live.passes.lead_ms()).saturating_sub(now_ms) {
                 0 => Ok(()),
                 wait_ms => Err(Refusal::SaleNotOpen {
                     opens_at_ms: Some(opens_at_ms),
@@ -106,8 +109,8 @@ fn passes_are_given(app: &App, sale: &SaleGate) -> Result<(), Refusal> {
     }
 }
 
-async fn read(app: &App, body: Incoming) -> Result<bytes::Bytes, Refusal> {
-    let listen = &app.config.listen;
+async fn read(live: &Live, body: Incoming) -> Result<bytes::Bytes, Refusal> {
+    let listen = &live.config.listen;
     let time_max = Duration::from_millis(listen.header_timeout_ms);
     Ok(body::read(body, listen.body_bytes_max, time_max).await?)
 }
@@ -128,7 +131,8 @@ pub(super) struct OrderPass<'a> {
 impl<'a> OrderPass<'a> {
     /// Gate 6. A pass that nobody asked for is looked at too: a policy may ask for it.
     pub(super) fn of(
-        app: &'a App,
+        app: &App,
+        passes: &'a Passes,
         sale: &SaleGate,
         buyer: &str,
         headers: &HeaderMap,
@@ -139,14 +143,14 @@ impl<'a> OrderPass<'a> {
             None => None,
             Some(text) => {
                 let text = text.to_str().unwrap_or("");
-                match app.passes.check(&scope(sale, buyer), text, app.clock.now_ms()) {
+                match passes.check(&scope(sale, buyer), text, app.clock.now_ms()) {
                     Ok(good) => Some(good),
                     Err(fault) if required => return Err(fault.into()),
                     Err(_) => None,
                 }
             }
         };
-        Ok(Self { passes: &app.passes, good, needed: required, spent: false })
+        Ok(Self { passes, good, needed: required, spent: false })
     }
 
     /// Whether a good pass came with the order.

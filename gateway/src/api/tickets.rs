@@ -58,9 +58,9 @@ async fn visible(
     headers: &HeaderMap,
     peer: IpAddr,
 ) -> Result<TicketView, Refusal> {
-    let app = &core.app;
-    let caller = if app.identity.is_authenticated() {
-        Some(app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?)
+    let live = core.live();
+    let caller = if live.identity.is_authenticated() {
+        Some(live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?)
     } else {
         None
     };
@@ -125,8 +125,8 @@ pub(super) async fn own(
     headers: &HeaderMap,
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
-    let app = &core.app;
-    let buyer = app.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
+    let live = core.live();
+    let buyer = live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
     let views = core.tickets_of(sale, &buyer).await?.ok_or(Refusal::SaleNotFound)?;
     if let Some(newest) = views.iter().map(|view| view.lsn).max() {
         core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;

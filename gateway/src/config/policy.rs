@@ -54,7 +54,7 @@ pub(super) fn read(root: &mut Section<'_, '_>) -> PolicySettings {
         reload_ms: section.number("reload_ms", 2_000, 100..=3_600_000, "ms"),
     };
     if let Some((_, place)) = files
-        && let Err(error) = Sources::read(&settings.files, 1).and_then(|sources| sources.check(&settings))
+        && let Err(error) = Sources::read(&settings.files).and_then(|sources| sources.check(&settings))
     {
         section.problem(place, "files", error.to_string(), None);
     }

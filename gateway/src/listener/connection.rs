@@ -45,7 +45,6 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisCore {
 
 /// Accepts until the gateway stops. Connections above the bound are closed at once.
 pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog: Rc<Watchdog>) {
-    let connections_max = core.app.config.listen.connections_max;
     let mut stopping = pin!(core.app.stopping.wait());
     loop {
         let accepted = tokio::select! {
@@ -55,7 +54,7 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog:
         match accepted {
             Ok((stream, peer)) => {
                 let open = core.app.connections.of(side);
-                if open.fetch_add(1, Ordering::Relaxed) >= connections_max {
+                if open.fetch_add(1, Ordering::Relaxed) >= core.live().config.listen.connections_max {
                     open.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
@@ -100,13 +99,13 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
         debug!(%error, "TCP_NODELAY");
     }
     let core = &connection.core;
-    let listen = &core.app.config.listen;
+    let header_bytes_max = core.live().config.listen.header_bytes_max;
     let mut builder = auto::Builder::new(OnThisCore);
     // The watchdog bounds heads and idle time; a timer a request would cost more than the request.
-    builder.http1().max_buf_size(listen.header_bytes_max.max(8192)).header_read_timeout(None);
+    builder.http1().max_buf_size(header_bytes_max.max(8192)).header_read_timeout(None);
     builder
         .http2()
-        .max_header_list_size(listen.header_bytes_max as u32)
+        .max_header_list_size(header_bytes_max as u32)
         .max_concurrent_streams(STREAMS_MAX)
         .timer(TokioTimer::new());
     let io = Watched::new(TokioIo::new(stream), activity.clone());

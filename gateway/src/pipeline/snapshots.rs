@@ -56,7 +56,7 @@ pub async fn run(core: Rc<Core>) {
         }
         // Not `durable`: in async mode a crash may take records away below it, and a snapshot must not know them.
         let cut = app.queue.synced();
-        if cut.0.saturating_sub(last.0) < app.config.data.snapshot_bytes {
+        if cut.0.saturating_sub(last.0) < app.boot.data.snapshot_bytes {
             continue;
         }
         let copy = app.clone();
@@ -73,7 +73,7 @@ pub async fn run(core: Rc<Core>) {
 }
 
 fn newest_cut(app: &App) -> Position {
-    let cuts = snapshots(&app.config.data.dir).map(|store| store.cuts());
+    let cuts = snapshots(&app.boot.data.dir).map(|store| store.cuts());
     match cuts {
         Ok(Ok(cuts)) => cuts.last().map_or(Position(0), |cut| Position(cut.0)),
         _ => Position(0),
@@ -81,7 +81,7 @@ fn newest_cut(app: &App) -> Position {
 }
 
 fn make(app: &Arc<App>, cut: Position) -> Result<(), Failure> {
-    let dir = &app.config.data.dir;
+    let dir = &app.boot.data.dir;
     let below_cut =
         |message: &Result<Message, ReadError>| message.as_ref().map_or(true, |m| m.position < cut);
     let log = |from| app.queue.scan(from).take_while(below_cut);
@@ -95,7 +95,7 @@ fn make(app: &Arc<App>, cut: Position) -> Result<(), Failure> {
 /// Lets the log go that neither snapshot needs, nor an order that waits. What is not let go now is let go with the next
 /// snapshot.
 fn release(app: &App, oldest_queued: Option<Lsn>) {
-    let cuts = snapshots(&app.config.data.dir).map(|store| store.cuts());
+    let cuts = snapshots(&app.boot.data.dir).map(|store| store.cuts());
     let Ok(Ok(cuts)) = cuts else { return };
     if let [older, _newer, ..] = cuts[..] {
         app.queue.release_below(released(older, oldest_queued));

@@ -20,12 +20,17 @@ const WARN_PAUSE: Duration = Duration::from_secs(10);
 pub struct Policies {
     settings: PolicySettings,
     present: ArcSwap<Sources>,
+    /// Outlives a change of the settings.
+    memory: Arc<Memory>,
+}
+
+/// What is counted of orders and policies.
+struct Memory {
     by_buyer: Frequency,
     by_address: Frequency,
     /// One row a core.
     counts: Vec<Counts>,
-    /// Changes of the files that could not be taken.
-    pub reload_failures: AtomicU64,
+    reload_failures: AtomicU64,
 }
 
 /// What one core's policies said.
@@ -70,21 +75,49 @@ impl std::fmt::Debug for Policies {
 }
 
 impl Policies {
-    /// Reads the files of the settings; `None` when there are none.
-    pub fn open(settings: &PolicySettings, cores: usize) -> Result<Option<Self>, PolicyError> {
+    /// Reads and compiles the files of the settings; `None` when there are none. What `previous` has counted goes on.
+    pub fn open(
+        settings: &PolicySettings,
+        cores: usize,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>, PolicyError> {
         if settings.files.is_empty() {
             return Ok(None);
         }
-        let sources = Sources::read(&settings.files, 1)?;
+        let sources = Sources::read(&settings.files)?;
         sources.check(settings)?;
-        Ok(Some(Self {
+        if let Some(previous) = previous
+            && previous.settings == *settings
+            && previous.present.load().scripts == sources.scripts
+        {
+            return Ok(Some(previous.clone()));
+        }
+        let memory = previous.map_or_else(
+            || {
+                Arc::new(Memory {
+                    by_buyer: Frequency::new(),
+                    by_address: Frequency::new(),
+                    counts: (0..cores.max(1)).map(|_| Counts::default()).collect(),
+                    reload_failures: AtomicU64::new(0),
+                })
+            },
+            |previous| previous.memory.clone(),
+        );
+        Ok(Some(Arc::new(Self {
             settings: settings.clone(),
             present: ArcSwap::from_pointee(sources),
-            by_buyer: Frequency::new(),
-            by_address: Frequency::new(),
-            counts: (0..cores.max(1)).map(|_| Counts::default()).collect(),
-            reload_failures: AtomicU64::new(0),
-        }))
+            memory,
+        })))
+    }
+
+    /// A change of the files could not be taken.
+    pub(super) fn count_reload_failure(&self) {
+        self.memory.reload_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes of the files that could not be taken.
+    pub fn reload_failures(&self) -> u64 {
+        self.memory.reload_failures.load(Ordering::Relaxed)
     }
 
     pub(super) fn settings(&self) -> &PolicySettings {
@@ -101,12 +134,13 @@ impl Policies {
 
     /// Counts this order for its buyer and its address: `recent_by_buyer`, `recent_by_address`.
     pub fn count(&self, buyer: &str, address: IpAddr, now_ms: u64) -> (u32, u32) {
-        (self.by_buyer.count(&buyer, now_ms), self.by_address.count(&network_of(address), now_ms))
+        let memory = &self.memory;
+        (memory.by_buyer.count(&buyer, now_ms), memory.by_address.count(&network_of(address), now_ms))
     }
 
     /// Judges an order on core `core`, whose VM is `seat`. `attributes`: the order's own, a JSON object.
     pub fn judge(&self, core: usize, seat: &CorePolicy, facts: &Facts<'_>, attributes: &str) -> Judged {
-        let counts = &self.counts[core];
+        let counts = &self.memory.counts[core];
         counts.evaluations.fetch_add(1, Ordering::Relaxed);
         match self.evaluate(seat, facts).and_then(|verdict| Ok((merged(&verdict, attributes)?, verdict))) {
             Ok((attributes, Verdict::Allow(_))) => Judged::Allowed(attributes),
@@ -146,7 +180,7 @@ impl Policies {
     /// Sums over the cores: evaluations, denials, challenges, errors.
     pub fn totals(&self) -> [(&'static str, u64); 4] {
         let sum = |of: fn(&Counts) -> &AtomicU64| {
-            self.counts.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
+            self.memory.counts.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
         };
         [
             ("evaluated", sum(|counts| &counts.evaluations)),

@@ -7,17 +7,20 @@ use crate::state::Core;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tracing::{error, info};
 
 /// Bytes of one file.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
+/// The next version: a core tells by it that its VM is out of date.
+static VERSIONS: AtomicU64 = AtomicU64::new(1);
+
 /// All policies of one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Rises with each change.
+    /// Rises with each reading in this process: no two readings have the same.
     pub version: u64,
     /// In the order in which they are asked.
     pub scripts: Vec<Script>,
@@ -52,9 +55,9 @@ impl Script {
 
 impl Sources {
     /// Reads all files.
-    pub fn read(files: &[PathBuf], version: u64) -> Result<Self, PolicyError> {
+    pub fn read(files: &[PathBuf]) -> Result<Self, PolicyError> {
         let scripts = files.iter().map(|file| Script::read(file)).collect::<Result<_, _>>()?;
-        Ok(Self { version, scripts })
+        Ok(Self { version: VERSIONS.fetch_add(1, Ordering::Relaxed), scripts })
     }
 
     /// Whether they compile.
@@ -65,20 +68,16 @@ impl Sources {
 
 /// Follows the files until the gateway stops.
 pub(crate) async fn run_reload(core: Rc<Core>) {
-    let Some(policies) = &core.app.policies else {
-        core.app.stopping.wait().await;
-        return;
-    };
-    let settings = policies.settings().clone();
-    let pause = Duration::from_millis(settings.reload_ms);
     let mut last_error = None;
-    while tokio::time::timeout(pause, core.app.stopping.wait()).await.is_err() {
+    let pause = || Duration::from_millis(core.live().config.policy.reload_ms);
+    while tokio::time::timeout(pause(), core.app.stopping.wait()).await.is_err() {
+        let Some(policies) = core.live().policies.clone() else { continue };
         let present = policies.present();
-        let (settings, version) = (settings.clone(), present.version + 1);
+        let settings = policies.settings().clone();
         let shown = present.clone();
         // A folder on a network may take its time; this thread has other work.
         let read = tokio::task::spawn_blocking(move || {
-            let sources = Sources::read(&settings.files, version)?;
+            let sources = Sources::read(&settings.files)?;
             if sources.scripts != shown.scripts {
                 sources.check(&settings)?;
             }
@@ -88,14 +87,14 @@ pub(crate) async fn run_reload(core: Rc<Core>) {
             Ok(Ok(sources)) => {
                 last_error = None;
                 if sources.scripts != present.scripts {
-                    info!(version, "policies have changed and are taken");
+                    info!("policies have changed and are taken");
                     policies.take(sources);
                 }
             }
             Ok(Err(error)) => {
                 // Once for each mistake, not once for each look.
                 if last_error.as_ref() != Some(&error) {
-                    policies.reload_failures.fetch_add(1, Ordering::Relaxed);
+                    policies.count_reload_failure();
                     error!(%error, "a changed policy cannot be taken; the present ones go on");
                     last_error = Some(error);
                 }

@@ -22,11 +22,12 @@ pub use keys::{KeyFailure, Keys};
 pub use kind::{Arithmetic, ChallengeKind};
 pub use seal::Scope;
 
-use super::{ClientQuota, Quotas};
-use crate::config::PassSettings;
-use recent::Recent;
+use super::Quotas;
+use crate::config::{PassSettings, Quota};
+use recent::{Bounds, Recent};
 use seal::{Purpose, Sealed};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives passes, and judges them.
@@ -34,14 +35,23 @@ pub struct Passes {
     keys: Keys,
     settings: PassSettings,
     kind: Box<dyn ChallengeKind>,
+    /// Outlives a change of the settings.
+    memory: Arc<Memory>,
+    spent: Bounds,
+    wrong: Bounds,
+    clients_max: usize,
+    /// Of the two requests that give passes.
+    pub quotas: Arc<Quotas>,
+}
+
+/// What is remembered of passes.
+#[derive(Default)]
+struct Memory {
     /// Number of a pass: who has it, as told by [`Passes::spend`].
     spent: Recent<u64>,
     /// Number of a challenge: wrong answers.
     wrong: Recent<u8>,
-    /// Of the two requests that give passes.
-    pub quotas: Quotas,
-    /// What happened so far.
-    pub counts: Counts,
+    counts: Counts,
 }
 
 /// Counters, for `/metrics`.
@@ -110,29 +120,51 @@ impl std::fmt::Debug for Passes {
 }
 
 impl Passes {
-    /// With the keys of the settings; without any, with a key of this data folder, made at the first start.
-    pub fn open(settings: &PassSettings, clients_max: usize, dir: &Path) -> Result<Self, KeyFailure> {
-        let keys =
-            if settings.keys.is_empty() { Keys::of_folder(dir)? } else { Keys::of_secrets(&settings.keys) };
-        Ok(Self::new(keys, settings, clients_max))
+    /// With the keys of the settings; without any, with a key of this data folder, made at the first start. What
+    /// `previous` remembers of passes and clients goes on counting.
+    pub fn open(
+        settings: &PassSettings,
+        clients_max: usize,
+        dir: &Path,
+        previous: Option<&Self>,
+    ) -> Result<Self, KeyFailure> {
+        let keys = match previous {
+            _ if !settings.keys.is_empty() => Keys::of_secrets(&settings.keys),
+            Some(previous) if previous.settings.keys.is_empty() => previous.keys.clone(),
+            _ => Keys::of_folder(dir)?,
+        };
+        let mut passes = Self::new(keys, settings, clients_max);
+        if let Some(previous) = previous {
+            passes.memory = previous.memory.clone();
+            let same = (settings.buyer, settings.ip) == (previous.settings.buyer, previous.settings.ip);
+            if same && clients_max == previous.clients_max {
+                passes.quotas = previous.quotas.clone();
+            }
+        }
+        Ok(passes)
     }
 
     /// With these keys.
     pub fn new(keys: Keys, settings: &PassSettings, clients_max: usize) -> Self {
-        let quota = |quota: Option<crate::config::ClientQuota>| {
-            quota.and_then(|quota| ClientQuota::new(quota.per_s.into(), quota.burst, clients_max))
-        };
+        let quotas = Quota { buyer: settings.buyer, ip: settings.ip, clients_max };
         let challenge_ms = settings.challenge_ttl_ms + 2 * settings.clock_skew_ms;
+        let entries_max = settings.spent_max;
         Self {
             keys,
             kind: Box::new(Arithmetic),
+            memory: Arc::default(),
             // A challenge that is answered again gives the same pass a later end, by the challenge's time at most.
-            spent: Recent::new(settings.ttl_ms + challenge_ms, settings.spent_max),
-            wrong: Recent::new(challenge_ms, settings.spent_max),
-            quotas: Quotas { buyer: quota(settings.buyer), ip: quota(settings.ip) },
-            counts: Counts::default(),
+            spent: Bounds { keep_ms: settings.ttl_ms + challenge_ms, entries_max },
+            wrong: Bounds { keep_ms: challenge_ms, entries_max },
+            quotas: Arc::new(Quotas::new(&quotas)),
+            clients_max,
             settings: settings.clone(),
         }
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> &Counts {
+        &self.memory.counts
     }
 
     /// How long before a sale opens its passes are given, in ms.
@@ -142,7 +174,7 @@ impl Passes {
 
     /// Passes and wrong answers that could not be remembered because the memory for them was full.
     pub fn unremembered(&self) -> u64 {
-        self.spent.unremembered() + self.wrong.unremembered()
+        self.memory.spent.unremembered() + self.memory.wrong.unremembered()
     }
 
     /// A new challenge.
@@ -152,7 +184,7 @@ impl Passes {
         let purpose = Purpose::Challenge { kind: self.kind.tag() };
         let (text, key) = Sealed { purpose, expires_at_ms, number }.seal(&self.keys, scope);
         let question = self.kind.question(&key.seed(number, scope));
-        self.counts.challenges.fetch_add(1, Ordering::Relaxed);
+        self.memory.counts.challenges.fetch_add(1, Ordering::Relaxed);
         Challenge { text, kind: self.kind.name(), question, expires_at_ms }
     }
 
@@ -169,21 +201,22 @@ impl Passes {
         let (sealed, key) = Sealed::open(challenge, purpose, &self.keys, scope).ok_or(PassFault::Foreign)?;
         self.in_time(&sealed, now_ms)?;
         let right = self.kind.is_right(&key.seed(sealed.number, scope), answer);
-        self.wrong
-            .change(sealed.number, now_ms, |wrong| match wrong.unwrap_or(0) {
+        self.memory
+            .wrong
+            .change(sealed.number, now_ms, self.wrong, |wrong| match wrong.unwrap_or(0) {
                 tries if tries >= self.settings.attempts => (Err(PassFault::TooManyWrong), None),
                 _ if right => (Ok(()), None),
                 tries => (Err(PassFault::Wrong), Some(tries + 1)),
             })
             .inspect_err(|_| {
-                self.counts.wrong_answers.fetch_add(1, Ordering::Relaxed);
+                self.memory.counts.wrong_answers.fetch_add(1, Ordering::Relaxed);
             })?;
         // The time of a pass begins when it can be used.
         let from_ms = scope.opens_at_ms.map_or(now_ms, |opens| opens.max(now_ms));
         let end_ms = from_ms.saturating_add(self.settings.ttl_ms);
         let expires_at_ms = closes_at_ms.map_or(end_ms, |closes| closes.min(end_ms));
         let pass = Sealed { purpose: Purpose::Pass, expires_at_ms, number: sealed.number };
-        self.counts.passes.fetch_add(1, Ordering::Relaxed);
+        self.memory.counts.passes.fetch_add(1, Ordering::Relaxed);
         Ok(Pass { text: pass.seal(&self.keys, scope).0, expires_at_ms })
     }
 
@@ -200,7 +233,7 @@ impl Passes {
         if !self.settings.single_use {
             return Ok(());
         }
-        self.spent.change(pass.number, now_ms, |had| match had {
+        self.memory.spent.change(pass.number, now_ms, self.spent, |had| match had {
             None => (Ok(()), Some(by)),
             Some(had) if had == by => (Ok(()), None),
             Some(_) => (Err(PassFault::Spent), None),
@@ -209,7 +242,7 @@ impl Passes {
 
     /// The order that spent it took nothing: another one may use it.
     pub fn give_back(&self, pass: GoodPass) {
-        self.spent.forget(pass.number);
+        self.memory.spent.forget(pass.number);
     }
 
     fn in_time(&self, sealed: &Sealed, now_ms: u64) -> Result<(), PassFault> {

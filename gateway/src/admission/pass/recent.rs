@@ -10,10 +10,16 @@ const SHARDS: usize = 16;
 /// What was said of a number within the last `keep_ms`, and at most twice as long ago.
 pub(super) struct Recent<V> {
     shards: [Mutex<Generations<V>>; SHARDS],
-    keep_ms: u64,
-    /// Of one shard, both generations together.
-    entries_max: usize,
     unremembered: AtomicU64,
+}
+
+/// How long and how much is remembered. Told with each call: it may change, and what is remembered stays.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// In ms.
+    pub(super) keep_ms: u64,
+    /// Numbers, about.
+    pub(super) entries_max: usize,
 }
 
 struct Generations<V> {
@@ -22,36 +28,33 @@ struct Generations<V> {
     since_ms: u64,
 }
 
-impl<V: Copy> Recent<V> {
-    /// Room for about `entries_max` numbers.
-    pub(super) fn new(keep_ms: u64, entries_max: usize) -> Self {
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
         let generations = || Generations {
             young: HashMap::with_hasher(RandomState::default()),
             old: HashMap::with_hasher(RandomState::default()),
             since_ms: 0,
         };
-        Self {
-            shards: std::array::from_fn(|_| Mutex::new(generations())),
-            keep_ms: keep_ms.max(1),
-            entries_max: (entries_max / SHARDS).max(1),
-            unremembered: AtomicU64::new(0),
-        }
+        Self { shards: std::array::from_fn(|_| Mutex::new(generations())), unremembered: AtomicU64::new(0) }
     }
+}
 
+impl<V: Copy> Recent<V> {
     /// Decides by what is remembered of `number`, and remembers what the decision says. When there is no room for a
     /// new number, the decision stands and is not remembered.
     pub(super) fn change<R>(
         &self,
         number: u64,
         now_ms: u64,
+        bounds: Bounds,
         decide: impl FnOnce(Option<V>) -> (R, Option<V>),
     ) -> R {
         let mut shard = self.shards[number as usize % SHARDS].lock();
-        shard.turn(now_ms, self.keep_ms);
+        shard.turn(now_ms, bounds.keep_ms.max(1));
         let known = shard.young.get(&number).or_else(|| shard.old.get(&number)).copied();
         let (answer, next) = decide(known);
         if let Some(value) = next {
-            if known.is_some() || shard.young.len() + shard.old.len() < self.entries_max {
+            if known.is_some() || shard.young.len() + shard.old.len() < (bounds.entries_max / SHARDS).max(1) {
                 shard.old.remove(&number);
                 shard.young.insert(number, value);
             } else {

@@ -191,16 +191,31 @@ fn questions_differ_and_their_answers_are_judged() {
 #[test]
 fn a_folder_keeps_its_key() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Passes::open(&settings(), 1_000, folder.path()).unwrap();
+    let open = || Passes::open(&settings(), 1_000, folder.path(), None).unwrap();
     let pass = pass_of(&open(), &SCOPE, NOW_MS).text;
     open().check(&SCOPE, &pass, OPENS_MS).unwrap();
     // A disk that takes nothing is no reason not to start.
-    Passes::open(&settings(), 1_000, Path::new("/proc/no-folder")).unwrap();
+    Passes::open(&settings(), 1_000, Path::new("/proc/no-folder"), None).unwrap();
     let path = folder.path().join("pass.key");
     let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let refused = Passes::open(&settings(), 1_000, folder.path()).unwrap_err().to_string();
+    let refused = Passes::open(&settings(), 1_000, folder.path(), None).unwrap_err().to_string();
     assert!(refused.contains("pass.key") && refused.contains("keys"), "{refused}");
+}
+
+#[test]
+fn fm43_changed_settings_forget_no_spent_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Passes::open(&settings(), 1_000, folder.path(), None).unwrap();
+    let pass = pass_of(&before, &SCOPE, NOW_MS).text;
+    before.spend(before.check(&SCOPE, &pass, OPENS_MS).unwrap(), 1, OPENS_MS).unwrap();
+    // Nor the key, though its file is gone.
+    std::fs::remove_file(folder.path().join("pass.key")).unwrap();
+    let changed = PassSettings { ttl_ms: 1_800_000, spent_max: 3_200, ..settings() };
+    let after = Passes::open(&changed, 2_000, folder.path(), Some(&before)).unwrap();
+    let good = after.check(&SCOPE, &pass, OPENS_MS).unwrap();
+    assert_eq!(after.spend(good, 2, OPENS_MS), Err(PassFault::Spent));
+    assert_eq!(after.counts().passes.load(Ordering::Relaxed), 1);
 }

@@ -32,7 +32,7 @@ struct Nothing {}
 /// `PUT /v1/sales/{sale}`
 pub(in crate::api) async fn put_sale(core: &Core, sale: &str, body: &[u8]) -> Result<Answer, Refusal> {
     let spec = spec(request::parse_json(body)?)?;
-    if spec.requires_pass && core.app.stock.shared().is_some() && core.app.config.pass.keys.is_empty() {
+    if spec.requires_pass && core.app.stock.shared().is_some() && core.live().config.pass.keys.is_empty() {
         let why = format!("`requires_pass` {KEYS_MISSING}: {KEYS_HELP}");
         return Err(Refusal::BadRequest(why.into()));
     }

@@ -55,7 +55,7 @@ pub(in crate::api) async fn receive(
     let asked: wire::ReceiveRequest = request::parse_json(body)?;
     let lease_ms = match request::parse_json::<Written>(body)?.lease_ms {
         Some(_) => in_range("lease_ms", asked.lease_ms, 1, LEASE_MS_MAX)?,
-        None => app.config.queue.lease_ms,
+        None => app.boot.queue.lease_ms,
     };
     if asked.tags.len() > TAGS_MAX {
         return Err(Refusal::BadRequest(format!("`tags` may name at most {TAGS_MAX} tags").into()));

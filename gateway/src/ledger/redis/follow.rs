@@ -75,7 +75,8 @@ pub async fn run_follow(core: Rc<Core>) {
 
 /// Sales of the configuration that do not exist yet. One that does is the operator's. Whether all are there.
 async fn create_configured(app: &App, ledger: &Rc<CoreLedger>) -> bool {
-    for sale in &app.config.sales {
+    let live = app.live();
+    for sale in &live.config.sales {
         let shared = ledger.shared.find_or_insert(&sale.sale);
         match ledger.ops.look(&shared.keys).await {
             Ok(Some(_)) => continue,

@@ -35,7 +35,7 @@ pub async fn run_keep(core: Rc<Core>) {
     let Some(ledger) = core.redis.clone() else { return };
     let Some(mut kept) = ledger.shared.kept.lock().take() else { return };
     let app = &core.app;
-    let mut saved = book::cuts(&app.config.data.dir).unwrap_or_default().last().map_or(0, |cut| cut.0);
+    let mut saved = book::cuts(&app.boot.data.dir).unwrap_or_default().last().map_or(0, |cut| cut.0);
     let mut asked = HashMap::new();
     let mut told: Option<Instant> = None;
     loop {
@@ -45,7 +45,7 @@ pub async fn run_keep(core: Rc<Core>) {
         }
         put_to_rest(&ledger, &mut asked).await;
         let cut = app.queue.synced();
-        if cut.0.saturating_sub(saved) >= app.config.data.snapshot_bytes {
+        if cut.0.saturating_sub(saved) >= app.boot.data.snapshot_bytes {
             saved = cut.0;
             let (copy, mut next) = (app.clone(), kept.clone());
             let made = tokio::task::spawn_blocking(move || advance(&copy, &mut next, cut).map(|()| next));
@@ -60,7 +60,7 @@ pub async fn run_keep(core: Rc<Core>) {
         let holds = release(app, &ledger.shared, &kept);
         if let Some(sale) = holds
             && told.is_none_or(|at| at.elapsed() >= TELL)
-            && app.queue.end().0.saturating_sub(app.queue.start().0) > app.config.data.snapshot_bytes
+            && app.queue.end().0.saturating_sub(app.queue.start().0) > app.boot.data.snapshot_bytes
         {
             told = Some(Instant::now());
             info!(
@@ -74,13 +74,13 @@ pub async fn run_keep(core: Rc<Core>) {
 fn advance(app: &App, kept: &mut Kept, cut: Position) -> Result<(), BookError> {
     kept.book.fold(&app.queue, kept.cut, cut)?;
     kept.cut = cut;
-    kept.book.save(&app.config.data.dir, cut)
+    kept.book.save(&app.boot.data.dir, cut)
 }
 
 /// Lets go what is below the older snapshot and below the first record of every sale that is not at rest. Answers which
 /// sale holds the log, if one does.
 fn release(app: &App, shared: &Shared, kept: &Kept) -> Option<String> {
-    let Ok(cuts) = book::cuts(&app.config.data.dir) else { return None };
+    let Ok(cuts) = book::cuts(&app.boot.data.dir) else { return None };
     let [older, _newer, ..] = cuts[..] else { return None };
     // A sale whose first record is not in the book yet has all of its records above it, and so above the older cut.
     let firsts = kept.book.sales.iter().filter(|(sale, _)| !is_at_rest(shared, sale));
@@ -101,7 +101,7 @@ fn is_at_rest(shared: &Shared, sale: &str) -> bool {
 
 /// Asks Redis to put those to rest that have been closed and settled for the retention time.
 async fn put_to_rest(ledger: &Rc<CoreLedger>, asked: &mut HashMap<Arc<str>, Instant>) {
-    let settled_ms = ledger.app.config.data.retention_ms;
+    let settled_ms = ledger.app.boot.data.retention_ms;
     if settled_ms == u64::MAX {
         return;
     }
