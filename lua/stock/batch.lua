@@ -45,14 +45,10 @@ if count > 0 then
   local av, taken = tonumber(m[2]), 0
   local limit, qmax, with_released = tonumber(m[8]), tonumber(m[9]), m[10] == '1'
   local window = 0
-  if m[5] == 'c' then
+  if m[5] == 'c' or m[7] ~= '' and now >= tonumber(m[7]) then
     window = 9
-  elseif m[5] == 's' then
-    if m[7] ~= '' and now >= tonumber(m[7]) then
-      window = 9
-    elseif m[6] == '' or now < tonumber(m[6]) then
-      window = 8
-    end
+  elseif m[5] == 's' and (m[6] == '' or now < tonumber(m[6])) then
+    window = 8
   end
 
   local ids, names, first = notes_end + 1, notes_end + 1 + count, notes_end + 2 + 2 * count

@@ -13,7 +13,7 @@ local why = refused('')
 if why then return why end
 if m[7] then return 'over' end
 local now = clock()
-local closed = m[2] == 'c' or m[2] == 's' and m[3] ~= '' and math.min(now, tonumber(ARGV[4])) >= tonumber(m[3])
+local closed = m[2] == 'c' or m[3] ~= '' and math.min(now, tonumber(ARGV[4])) >= tonumber(m[3])
 local function more_than(key, count)
   return #redis.call('ZRANGEBYSCORE', key, '-inf', '+inf', 'LIMIT', 0, count + 1) > count
 end

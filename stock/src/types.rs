@@ -48,7 +48,7 @@ pub struct SaleSpec {
 pub enum SaleSwitch {
     /// Follows `opens_at_ms` / `closes_at_ms`.
     Scheduled,
-    /// Opened by hand.
+    /// Opened by hand; closes at `closes_at_ms`.
     Open,
     /// Closed by hand.
     Closed,

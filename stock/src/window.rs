@@ -17,21 +17,19 @@ pub enum Window {
 }
 
 impl SaleSpec {
-    /// The switch overrides the times; `Scheduled` follows them. A sale without `opens_at_ms` waits for the
-    /// switch. Opening is inclusive, closing exclusive.
+    /// Past `closes_at_ms` the sale is closed, however it was opened. Before that the switch goes before `opens_at_ms`,
+    /// which `Scheduled` follows: without it the sale waits for the switch. Opening is inclusive, closing exclusive.
     pub fn window(&self, switch: SaleSwitch, now_ms: u64) -> Window {
+        if self.closes_at_ms.is_some_and(|closes_at_ms| now_ms >= closes_at_ms) {
+            return Window::Closed;
+        }
         match switch {
             SaleSwitch::Open => Window::Open,
             SaleSwitch::Closed => Window::Closed,
-            SaleSwitch::Scheduled => {
-                if self.closes_at_ms.is_some_and(|closes_at_ms| now_ms >= closes_at_ms) {
-                    Window::Closed
-                } else if self.opens_at_ms.is_some_and(|opens_at_ms| now_ms >= opens_at_ms) {
-                    Window::Open
-                } else {
-                    Window::NotOpen { opens_at_ms: self.opens_at_ms }
-                }
+            SaleSwitch::Scheduled if self.opens_at_ms.is_some_and(|opens_at_ms| now_ms >= opens_at_ms) => {
+                Window::Open
             }
+            SaleSwitch::Scheduled => Window::NotOpen { opens_at_ms: self.opens_at_ms },
         }
     }
 }

@@ -238,16 +238,11 @@ impl Model {
         if r.quantity == 0 || r.quantity > spec.quantity_max {
             return Ok(ReserveOutcome::BadQuantity { quantity_max: spec.quantity_max });
         }
-        if sale.switch == SaleSwitch::Closed {
+        if sale.switch == SaleSwitch::Closed || spec.closes_at_ms.is_some_and(|at| r.now_ms >= at) {
             return Ok(ReserveOutcome::Closed);
         }
-        if sale.switch == SaleSwitch::Scheduled {
-            if spec.closes_at_ms.is_some_and(|at| r.now_ms >= at) {
-                return Ok(ReserveOutcome::Closed);
-            }
-            if spec.opens_at_ms.is_none_or(|at| r.now_ms < at) {
-                return Ok(ReserveOutcome::NotOpen { opens_at_ms: spec.opens_at_ms });
-            }
+        if sale.switch == SaleSwitch::Scheduled && spec.opens_at_ms.is_none_or(|at| r.now_ms < at) {
+            return Ok(ReserveOutcome::NotOpen { opens_at_ms: spec.opens_at_ms });
         }
         let group = spec.limit_group.clone();
         let shares = |name: &str| match &group {

@@ -1011,6 +1011,42 @@ impl Shop {
 }
 
 #[tokio::test]
+async fn the_script_and_the_embedded_ledger_have_one_rule_of_the_window() {
+    let mut shop = Shop::open(spec(100)).await;
+    let times =
+        [None, Some(500)].into_iter().flat_map(|opens| [None, Some(900)].map(|closes| (opens, closes)));
+    // A sale is never switched back to its schedule.
+    for switch in [SaleSwitch::Scheduled, SaleSwitch::Open, SaleSwitch::Closed] {
+        if switch != SaleSwitch::Scheduled {
+            shop.switch(switch).await.unwrap();
+        }
+        for (opens_at_ms, closes_at_ms) in times.clone() {
+            let spec = SaleSpec { opens_at_ms, closes_at_ms, ..shop.spec.clone() };
+            shop.fence = shop.a.put(&shop.keys, &spec).await;
+            for now_ms in [499, 500, 899, 900] {
+                let buyer = fresh_id().to_string();
+                let found = shop.reserve(&Reserve { now_ms, ..order(&buyer) }).await;
+                let agreed = match spec.window(switch, now_ms) {
+                    Window::Open => Reserved::Won,
+                    Window::NotOpen { .. } => Reserved::NotOpen,
+                    Window::Closed => Reserved::Closed,
+                };
+                assert_eq!(found, agreed, "{switch:?} {opens_at_ms:?} {closes_at_ms:?} at {now_ms}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sale_opened_by_hand_is_put_to_rest_when_its_time_is_over() {
+    let shop = Shop::open(SaleSpec { closes_at_ms: Some(300), ..spec(1) }).await;
+    shop.switch(SaleSwitch::Open).await.unwrap();
+    assert!(!shop.rest(0).await, "at 200 it sells");
+    let lineage = shop.look().await.lineage;
+    assert!(shop.a.ops.rest(&shop.keys, &lineage, 0, 300).await.unwrap());
+}
+
+#[tokio::test]
 async fn fm49_only_a_sale_that_owes_nothing_is_put_to_rest_and_it_never_sells_again() {
     let mut shop = Shop::open(spec(3)).await;
     let ticket = shop.win("ann").await;

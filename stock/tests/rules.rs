@@ -123,12 +123,18 @@ fn window_and_switch() {
     assert_eq!(at(499), ReserveOutcome::NotOpen { opens_at_ms: Some(500) });
     assert!(open(at(500)) && open(at(599)));
     assert_eq!(at(600), ReserveOutcome::Closed);
-    ledger.open_sale(SALE, 700).unwrap();
-    assert!(open(at(10)) && open(at(700)));
-    ledger.close_sale(SALE, 800).unwrap();
+    ledger.open_sale(SALE, 10).unwrap();
+    assert!(open(at(10)) && open(at(599)), "opened by hand before its time");
+    assert_eq!(at(600), ReserveOutcome::Closed, "and closed at its time all the same");
+    ledger.close_sale(SALE, 550).unwrap();
     assert_eq!(at(550), ReserveOutcome::Closed);
-    ledger.open_sale(SALE, 900).unwrap();
-    assert!(open(at(900)));
+    ledger.open_sale(SALE, 560).unwrap();
+    assert!(open(at(560)), "opened again by hand");
+    assert_eq!(at(600), ReserveOutcome::Closed);
+    put(Some(500), Some(900));
+    assert!(open(at(600)), "a later end");
+    put(None, None);
+    assert!(open(at(u64::MAX / 2)), "no end: until it is closed by hand");
 }
 
 #[test]

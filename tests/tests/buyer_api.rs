@@ -5,7 +5,7 @@
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tidegate_queue::{Clock, SystemClock};
-use tidegate_tests::{Http, Sale, Server, Settings, Shop, raw_exchange, within};
+use tidegate_tests::{Http, Sale, Server, Settings, Shop, eventually, raw_exchange, within};
 
 const EIGHT: [(&str, &str); 1] = [("x-user-id", "eight")];
 
@@ -100,6 +100,60 @@ async fn after_the_window_is_410_sale_closed() {
     let over = Sale::of(5).with("opens_at_ms", now_ms - 2_000).with("closes_at_ms", now_ms - 1_000);
     shop.put("by-time", &over).await;
     shop.order("by-time", "ann", "k").await.expect_problem(410, "sale-closed");
+}
+
+#[tokio::test]
+async fn a_sale_opened_by_hand_closes_at_its_time_and_cannot_be_opened_after_it() {
+    let server = Server::start().await;
+    let shop = &server.shop;
+    let closes_at_ms = SystemClock::new().now_ms() + 700;
+    shop.open("phone", &Sale::of(5).with("closes_at_ms", closes_at_ms)).await;
+    shop.order("phone", "ann", "k").await.expect(202);
+    eventually("the sale closes", || async {
+        (shop.public.get("/v1/sales/phone", &[]).await.str("state") == "closed").then_some(())
+    })
+    .await;
+    assert!(SystemClock::new().now_ms() >= closes_at_ms, "not before its time");
+    shop.order("phone", "bob", "k").await.expect_problem(410, "sale-closed");
+    let refused = shop.inner.post("/v1/sales/phone/open", &[], &json!({})).await;
+    let refused = refused.expect_problem(400, "bad-request");
+    assert!(refused.str("detail").contains("closes_at_ms"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_sale_is_told_for_caches_with_a_tag_that_holds_until_something_changes() {
+    let server = Server::start().await;
+    let shop = &server.shop;
+    let opens_at_ms = SystemClock::new().now_ms() + 3_600_000;
+    let scheduled = Sale::of(1).with("opens_at_ms", opens_at_ms).with("per_buyer_limit", 1);
+    shop.put("phone", &scheduled).await;
+    let first = shop.public.get("/v1/sales/phone", &[]).await.expect(200);
+    assert_eq!(first.header("cache-control"), "public, max-age=5, must-revalidate");
+    assert_eq!(first.json["requires_pass"], false);
+    let tag = first.header("etag").to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    assert_eq!(first.header("vary"), "", "it is the same for everybody");
+    let known = [("if-none-match", tag.as_str()), ("x-user-id", "ann")];
+    let same = shop.public.get("/v1/sales/phone", &known).await.expect(304);
+    assert_eq!((same.text.as_str(), same.header("etag")), ("", tag.as_str()));
+    assert_eq!(same.header("cache-control"), first.header("cache-control"));
+    let other = shop.public.get("/v1/sales/phone", &[("if-none-match", "\"other\"")]).await.expect(200);
+    assert_eq!(other.header("etag"), tag, "the time of the answer is not in the tag");
+    shop.inner.post("/v1/sales/phone/open", &[], &json!({})).await.expect(200);
+    let open = shop.public.get("/v1/sales/phone", &known).await.expect(200);
+    assert_eq!(
+        (open.str("state"), open.header("cache-control")),
+        ("open", "public, max-age=1, must-revalidate")
+    );
+    assert_ne!(open.header("etag"), tag);
+    shop.order("phone", "ann", "k").await.expect(202);
+    shop.order("phone", "bob", "k").await.expect_problem(410, "sold-out");
+    let known = [("if-none-match", open.header("etag"))];
+    let sold_out = shop.public.get("/v1/sales/phone", &known).await.expect(200);
+    assert_eq!(sold_out.str("state"), "sold_out");
+    // A cache may not keep that there is no such sale: it may be there a moment later.
+    let unknown = shop.public.get("/v1/sales/none", &[]).await.expect_problem(404, "sale-not-found");
+    assert_eq!(unknown.header("cache-control"), "no-store");
 }
 
 #[tokio::test]

@@ -34,10 +34,13 @@ pub struct SaleInfo<'a> {
     pub opens_at_ms: Option<u64>,
     /// Closes by itself at, Unix ms.
     pub closes_at_ms: Option<u64>,
-    /// The gateway's clock, Unix ms, to count down against.
+    /// The gateway's clock, Unix ms, to count down against; what `Age` says has passed since.
     pub now_ms: u64,
     /// Units one buyer may hold.
     pub per_buyer_limit: u32,
+    /// An order needs a purchase pass. Gateways of before this field did not tell.
+    #[serde(default)]
+    pub requires_pass: bool,
 }
 
 /// `PUT /v1/sales/{sale}`. Fields left out take the defaults of the interface.

@@ -3,6 +3,7 @@
 use super::{orders, passes, sales, tickets};
 use crate::http::{Answer, Refusal, request};
 use crate::state::Core;
+use http::header::{CACHE_CONTROL, HeaderValue};
 use http::{Method, Request};
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -10,11 +11,17 @@ use std::rc::Rc;
 
 /// Answers one request. Never fails: every refusal is an answer.
 pub async fn serve(core: Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    let is_get = request.method() == Method::GET;
     match route(&core, request, peer).await {
         Ok(answer) => answer,
         Err(refusal) => {
             core.app.outcomes.count(core.index, refusal.problem_type());
-            refusal.answer()
+            let mut answer = refusal.answer();
+            if is_get {
+                // A cache may keep a 404 that says nothing of itself, and a sale may be there a moment later.
+                answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            answer
         }
     }
 }
@@ -38,7 +45,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         (&Method::GET, ["v1", "tickets", ticket, "events"]) => {
             tickets::events(core, ticket, &head.headers, peer).await
         }
-        (&Method::GET, ["v1", "sales", sale]) => sales::get(core, sale),
+        (&Method::GET, ["v1", "sales", sale]) => sales::get(core, sale, &head.headers),
         (&Method::GET, ["v1", "sales", sale, "tickets"]) => {
             tickets::own(core, sale, &head.headers, peer).await
         }

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod entity_tag;
 pub mod refusal;
 pub mod request;
 

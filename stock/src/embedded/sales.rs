@@ -47,7 +47,7 @@ impl<J: Journal> Ledger<J> {
         Ok((self.sale_view(&sale, &sale.state.lock()), SalePut::Created))
     }
 
-    /// Opens by hand, whatever the window says; also what was closed.
+    /// Opens by hand, whatever `opens_at_ms` says; also what was closed. It closes at `closes_at_ms`.
     pub fn open_sale(&self, sale: &str, now_ms: u64) -> Result<SaleView, SaleError> {
         self.switch(sale, SaleSwitch::Open, now_ms)
     }

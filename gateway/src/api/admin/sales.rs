@@ -57,8 +57,23 @@ pub(in crate::api) async fn switch_sale(
         Switch::Open => SaleSwitch::Open,
         Switch::Close => SaleSwitch::Closed,
     };
+    if matches!(switch, Switch::Open) {
+        not_over(&core.app, sale)?;
+    }
     core.switch_sale(sale, to).await?;
     tell(core, sale, StatusCode::OK).await
+}
+
+/// An operator who opens a sale whose end has passed would be told "closed": says what to do instead.
+fn not_over(app: &App, sale: &str) -> Result<(), Refusal> {
+    let closes_at_ms = app.sales.find(sale).and_then(|gate| gate.rules().spec.closes_at_ms);
+    match closes_at_ms {
+        Some(closes_at_ms) if closes_at_ms <= app.clock.now_ms() => Err(Refusal::BadRequest(
+            format!("its `closes_at_ms` {closes_at_ms} has passed: PUT the sale with a later one, or without one, then open it")
+                .into(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// `POST /v1/sales/{sale}/restock`
