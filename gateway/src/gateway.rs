@@ -1,6 +1,7 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
 use crate::admission::SaleGates;
+use crate::admission::wait::Drain;
 use crate::api::admin::{Rates, run_rates};
 use crate::config::{Config, LedgerKind, Listen};
 use crate::ledger::Stock;
@@ -179,12 +180,15 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
     queue.put_group(topics::ORDERS, topics::ORDER_WORKERS, StartFrom::First, None, None)?;
     queue.put_group(topics::PAY_TIMERS, topics::PAY_TIMERS_GROUP, StartFrom::First, Some(u32::MAX), None)?;
     let sales = Arc::new(SaleGates::default());
+    let workers = queue.watch_group(topics::ORDERS, topics::ORDER_WORKERS).unwrap_or_default();
+    let next = queue.next_offsets(topics::ORDERS).unwrap_or_default();
+    let drain = Arc::new(Drain::new(workers, &next, Instant::now()));
     let stock = match &config.ledger {
         LedgerKind::Embedded => {
-            Stock::Embedded(Box::new(embedded(&config, &queue, &settle, &sales, &*clock)?))
+            Stock::Embedded(Box::new(embedded(&config, &queue, &settle, &sales, &drain, &*clock)?))
         }
         LedgerKind::Redis(options) => {
-            let journal = Journal::shared(queue.clone(), sales.clone());
+            let journal = Journal::shared(queue.clone(), sales.clone(), drain.clone());
             Stock::Redis(Arc::new(redis::start(&config.data.dir, options.clone(), &queue, journal)?))
         }
     };
@@ -203,6 +207,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         urls,
         live: Arc::new(ArcSwap::from_pointee(Live::build(config, None)?)),
         boot,
+        drain,
         watch: TicketWatch::new(TICKET_WAITERS_MAX),
         durable,
         settle,
@@ -226,9 +231,10 @@ fn embedded(
     queue: &Queue,
     settle: &Arc<SettleQueue>,
     sales: &Arc<SaleGates>,
+    drain: &Arc<Drain>,
     clock: &dyn Clock,
 ) -> Result<Ledger<Journal>, StartError> {
-    let journal = Journal::new(queue.clone(), settle.clone(), sales.clone());
+    let journal = Journal::new(queue.clone(), settle.clone(), sales.clone(), drain.clone());
     let ledger = recover_ledger(queue, &journal, &config.data.dir)?;
     // A sale that exists is the operator's: what the admin API changed since outlives a restart.
     for sale in config.sales.iter().filter(|sale| ledger.sale(&sale.sale).is_none()) {

@@ -9,6 +9,7 @@ mod live;
 pub use live::{CoreLive, Live, LiveError, LiveRef};
 
 use crate::admission::SaleGates;
+use crate::admission::wait::Drain;
 use crate::api::admin::Rates;
 use crate::config::{Data, QueueSettings};
 use crate::ledger::Stock;
@@ -40,6 +41,8 @@ pub struct App {
     pub stock: Stock,
     /// Gates 1 and 2.
     pub sales: Arc<SaleGates>,
+    /// Orders before the workers, and how fast they deal with them.
+    pub drain: Arc<Drain>,
     /// Who waits for news of a ticket.
     pub watch: TicketWatch,
     /// Durability, for the cores' waiters.

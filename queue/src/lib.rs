@@ -84,7 +84,8 @@ pub use message::{Deadlines, Message, NewMessage, QueueChoice, StartFrom};
 pub use position::Position;
 pub use queue::{
     Acknowledge, AppendError, Appended, Broadcast, Check, CheckpointError, Delivery, Durability, Durable,
-    GroupCounts, GroupStats, HeldBy, Keeping, LOOK_UP_MAX, Once, Outcome, Place, Policies, Producer,
-    ProducerError, Queue, QueueOptions, QueueStats, RECEIVE_MAX, RETRY_DELAYS_MS, Receipt, ReceiptError,
-    ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats, TransactionError, WaitSlot,
+    GroupCounts, GroupLoad, GroupStats, HeldBy, Keeping, LOOK_UP_MAX, Once, Outcome, Place, Policies,
+    Producer, ProducerError, QUEUES_MAX, Queue, QueueOptions, QueueStats, RECEIVE_MAX, RETRY_DELAYS_MS,
+    Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
+    TransactionError, WaitSlot,
 };

@@ -3,7 +3,7 @@
 
 #[cfg(not(feature = "shuttle"))]
 mod real {
-    pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread;
 }

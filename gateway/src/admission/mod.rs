@@ -6,6 +6,7 @@
 //! client_address.rs  from where a request comes, behind proxies too
 //! quota.rs           gate 5: quotas of single clients
 //! pass/              gate 6: purchase passes
+//! wait/              gate 8: the projected wait
 //! tokens.rs          gate 9: the shared token queue
 //! winners.rs         who has won: lets a winner's retry pass
 //! ```
@@ -16,6 +17,7 @@ pub mod pass;
 mod quota;
 mod sale_gate;
 mod tokens;
+pub mod wait;
 mod winners;
 
 pub use client_address::client_address;

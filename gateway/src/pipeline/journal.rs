@@ -3,12 +3,14 @@
 
 use super::settle::SettleQueue;
 use crate::admission::SaleGates;
+use crate::admission::wait::Drain;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 use tidegate_client::wire;
 use tidegate_queue::{AppendError, Message, NewMessage, Queue, QueueChoice, Space};
 use tidegate_stock::redis::ops::SaleRecorded;
@@ -53,6 +55,7 @@ pub struct Journal {
     /// Where an embedded ledger hears what became durable; a shared one clears notes instead.
     settle: Option<Arc<SettleQueue>>,
     sales: Arc<SaleGates>,
+    drain: Arc<Drain>,
 }
 
 /// A record of topic `%ledger`.
@@ -148,13 +151,13 @@ impl Journal {
     }
 
     /// Of an embedded ledger, over an open queue.
-    pub fn new(queue: Queue, settle: Arc<SettleQueue>, sales: Arc<SaleGates>) -> Self {
-        Self { queue, settle: Some(settle), sales }
+    pub fn new(queue: Queue, settle: Arc<SettleQueue>, sales: Arc<SaleGates>, drain: Arc<Drain>) -> Self {
+        Self { queue, settle: Some(settle), sales, drain }
     }
 
     /// Of a gateway's share in a ledger that several have.
-    pub fn shared(queue: Queue, sales: Arc<SaleGates>) -> Self {
-        Self { queue, settle: None, sales }
+    pub fn shared(queue: Queue, sales: Arc<SaleGates>, drain: Arc<Drain>) -> Self {
+        Self { queue, settle: None, sales, drain }
     }
 
     /// Writes down a sale of a shared ledger, as it stands there.
@@ -232,13 +235,14 @@ impl Journal {
             deadline_ms: Some(order.deadline_ms),
             body,
         };
-        let lsn = self.append_batch(&[message], Space::New)?;
+        let appended = self.queue.append(&[message], Space::New).map_err(refused)?;
+        self.drain.accepted(appended.queue, appended.offset, Instant::now());
         // Under the sale's lock: nobody can find the sale sold out by this win before its winner is known, so
         // the winner's own retry cannot meet the flag unknown.
         if let Some(gate) = self.sales.find(order.sale) {
             gate.winners.insert(order.buyer);
         }
-        Ok(lsn)
+        Ok(Lsn(appended.end.0))
     }
 
     /// `created` brings the pay timer with it, in one atomic batch: no order without its timer.

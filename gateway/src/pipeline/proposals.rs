@@ -10,7 +10,7 @@ use crate::state::Core;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate_queue::{Delivery, ReceiveRequest, Report, ReportKind};
 use tidegate_stock::{Proposal, TicketId, Transition};
 use tokio::task::JoinSet;
@@ -62,6 +62,7 @@ async fn reports(core: &Core) {
             // Not settled (refused, or the ledger's clock says not yet): the queue reports it again.
             queue.settle(report);
         }
+        core.app.drain.refresh(Instant::now());
         tokio::task::yield_now().await;
     }
 }

@@ -6,11 +6,13 @@
 //! progress  state machine of one queue in one group
 //! order     lines of equal ordering keys
 //! receipt   text form of a lease
+//! load      how much a group has before it, without its lock
 //! waiters   receives that wait for work
 //! checkpoint  all groups' progress in one file
 //! ```
 
 pub(crate) mod checkpoint;
+pub(crate) mod load;
 pub(crate) mod order;
 pub(crate) mod progress;
 pub(crate) mod ranges;
@@ -21,7 +23,7 @@ pub(crate) mod waiters;
 #[cfg(test)]
 mod tests;
 
-use crate::sync::Mutex;
+use load::Watched;
 use progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,7 +48,7 @@ pub(crate) struct Group {
     pub name: Arc<str>,
     /// Of topic and name; in receipts.
     pub hash: u32,
-    pub state: Mutex<GroupState>,
+    pub state: Watched,
 }
 
 impl fmt::Debug for Group {
@@ -77,7 +79,7 @@ pub(crate) struct GroupState {
 impl Group {
     pub(crate) fn new(topic: Arc<str>, name: Arc<str>, config: GroupConfig) -> Self {
         let hash = crc32c::crc32c_append(crc32c::crc32c(topic.as_bytes()), format!("/{name}").as_bytes());
-        Self { topic, name, hash, state: Mutex::new(GroupState { config, ..GroupState::default() }) }
+        Self { topic, name, hash, state: Watched::new(GroupState { config, ..GroupState::default() }) }
     }
 
     /// Calls `wakers` after the lock is free.

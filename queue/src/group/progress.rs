@@ -122,6 +122,11 @@ impl Progress {
         end.saturating_sub(self.floor).saturating_sub(above)
     }
 
+    /// Messages of `[0, ..)` that are settled or reported, those below the start included.
+    pub(crate) fn done(&self) -> u64 {
+        self.floor + self.settled.total() + self.drop_reports.total() + self.dead_reports.total()
+    }
+
     /// Dead letters, reported or kept.
     pub(crate) fn dead_letters(&self) -> u64 {
         self.dead_kept.total() + self.dead_reports.total()

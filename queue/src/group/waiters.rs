@@ -57,6 +57,11 @@ impl Waiters {
         wakers
     }
 
+    /// Those that wait and have not been woken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Leaves the line. True when it had been woken and did not look.
     pub(crate) fn leave(&mut self, id: u64) -> bool {
         self.waiting.remove(&id);

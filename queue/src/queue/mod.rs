@@ -48,6 +48,7 @@ mod topic;
 mod transaction;
 
 pub use crate::group::WaitSlot;
+pub use crate::group::load::GroupLoad;
 use crate::log::OpenError;
 pub use answer::{
     Appended, Broadcast, Check, Delivery, Durable, Once, Outcome, Place, Producer, RECEIVE_MAX, Receipt,
@@ -58,6 +59,7 @@ pub use keys::LOOK_UP_MAX;
 pub use options::{Acknowledge, Durability, Policies, QueueOptions, RETRY_DELAYS_MS, Space};
 pub use retention::{HeldBy, Keeping};
 pub use stats::{GroupCounts, GroupStats, QueueStats, TopicStats};
+pub use topic::QUEUES_MAX;
 
 use crate::log::{ReadError, RecordKind};
 use crate::storage::Storage;
@@ -447,6 +449,16 @@ impl Queue {
     /// The figures of one group that are cheap enough for the request path; `None` when there is no such group.
     pub fn group_counts(&self, topic: &str, group: &str) -> Option<GroupCounts> {
         self.broker.group_counts(topic, group)
+    }
+    /// The figures of one group that may be read without its lock, kept from here on; `None` when there is no such group.
+    pub fn watch_group(&self, topic: &str, group: &str) -> Option<Arc<GroupLoad>> {
+        self.broker.topics.get(topic)?.group(group).map(|group| group.state.watch())
+    }
+    /// The offset that the next message of each queue gets: what is accepted, not only what is durable. `None` when
+    /// there is no such topic.
+    pub fn next_offsets(&self, topic: &str) -> Option<Vec<u64>> {
+        let topic = self.broker.topics.get(topic)?;
+        Some(self.broker.appender.lock().next_offsets(&topic))
     }
     /// The instant at which a message of this delay level is due when it is appended now, for
     /// [`NewMessage::deliver_at_ms`]. Levels begin at 1; see [`Policies::delay_levels_ms`].

@@ -15,7 +15,7 @@ const TOPICS_MAX: usize = 10_000;
 /// Groups of a topic, at most.
 const GROUPS_MAX: usize = 1_000;
 /// Queues of a topic, at most.
-pub(super) const QUEUES_MAX: u32 = 1_024;
+pub const QUEUES_MAX: u32 = 1_024;
 
 /// One topic.
 pub(crate) struct Topic {

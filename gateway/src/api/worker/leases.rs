@@ -3,9 +3,11 @@
 use super::consumers::{at_their_groups, named};
 use super::{in_range, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
+use crate::pipeline::topics;
 use crate::state::Core;
 use http::StatusCode;
 use std::borrow::Cow;
+use std::time::Instant;
 use tidegate_client::wire::{self, AckRequest, ExtendRequest, LeaseAnswer, LeaseResult, NackRequest};
 use tidegate_queue::{Receipt, ReceiptError};
 
@@ -21,6 +23,9 @@ pub(in crate::api) fn ack(core: &Core, topic: &str, group: &str, body: &[u8]) ->
     let receipts = receipts(asked.receipts)?;
     let queue = &core.app.queue;
     let results = at_their_groups(group, &receipts, |group, own| queue.ack(topic, group, own), |(), _| ());
+    if topic == topics::ORDERS && group == topics::ORDER_WORKERS {
+        core.app.drain.observe(results.iter().filter(|result| result.is_ok()).count() as u64, Instant::now());
+    }
     Ok(told(&receipts, results.into_iter().map(|result| result.map(|()| None))))
 }
 
