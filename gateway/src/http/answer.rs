@@ -18,13 +18,24 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A JSON answer. Tickets and figures change: caches must not keep them.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let bytes = serde_json::to_vec(value).expect("wire types have string keys and always serialize");
-    raw(status, JSON, bytes.into())
+    json_of_about(128, status, value)
+}
+
+/// The same, of about so many bytes: a long one that is known to be long is not copied as it grows.
+pub fn json_of_about(bytes: usize, status: StatusCode, value: &impl Serialize) -> Answer {
+    let mut text = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut text, value).expect("wire types have string keys and always serialize");
+    raw(status, JSON, Bytes::from(text))
+}
+
+/// A JSON answer whose text is in pieces.
+pub fn json_pieces(status: StatusCode, pieces: Vec<Bytes>) -> Answer {
+    raw(status, JSON, pieces)
 }
 
 /// An answer of any type.
-pub fn raw(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Answer {
-    let mut answer = Response::new(Body::from(bytes));
+pub fn raw(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
@@ -34,7 +45,7 @@ pub fn raw(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Answe
 /// A problem document with members of its own.
 pub fn problem(problem: &Problem<'_>) -> Answer {
     let bytes = serde_json::to_vec(problem).expect("wire types have string keys and always serialize");
-    raw(status(problem.status), PROBLEM_JSON, bytes.into())
+    raw(status(problem.status), PROBLEM_JSON, Bytes::from(bytes))
 }
 
 /// A problem document that says no more than its type. Its bytes are made once: this is the sold-out path.

@@ -4,6 +4,7 @@ use crate::listener::InFlight;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,6 +17,13 @@ use tokio::time::timeout;
 pub enum Body {
     /// Known in full.
     Full(Option<Bytes>),
+    /// Known in full, in several pieces; large ones are slices of the mapped log.
+    Pieces {
+        /// What is left of it.
+        pieces: VecDeque<Bytes>,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Comes piece by piece (server-sent events). Ends when the sender is dropped.
     Stream {
         /// The pieces.
@@ -31,6 +39,13 @@ impl From<Bytes> for Body {
     }
 }
 
+impl From<Vec<Bytes>> for Body {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self::Pieces { pieces: pieces.into(), bytes }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = Infallible;
@@ -41,6 +56,10 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Pieces { pieces, bytes } => Poll::Ready(pieces.pop_front().map(|piece| {
+                *bytes -= piece.len() as u64;
+                Ok(Frame::data(piece))
+            })),
             Self::Stream { pieces, .. } => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
@@ -48,12 +67,17 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Full(None))
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Pieces { pieces, .. } => pieces.is_empty(),
+            Self::Stream { .. } => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Pieces { bytes, .. } => SizeHint::with_exact(*bytes),
             Self::Stream { .. } => SizeHint::default(),
         }
     }

@@ -13,6 +13,8 @@ use tidegate_queue::{Receipt, ReceiptError};
 
 /// Receipts of one request.
 const RECEIPTS_MAX: usize = 4_096;
+/// What a result takes in the answer, about.
+const RESULT_BYTES: usize = 100;
 /// Longest lease and longest delay of a nack: 12 h and a year.
 const LEASE_MS_MAX: u64 = 43_200_000;
 const DELAY_MS_MAX: u64 = 365 * 24 * 3_600_000;
@@ -70,5 +72,6 @@ fn told(asked: &[Receipt], results: impl Iterator<Item = Result<Option<Receipt>,
             error: Some(Cow::Borrowed(wire::ProblemType::ReceiptExpired.slug())),
         },
     });
-    answer::json(StatusCode::OK, &LeaseAnswer { results: results.collect() })
+    let results: Vec<_> = results.collect();
+    answer::json_of_about(results.len() * RESULT_BYTES, StatusCode::OK, &LeaseAnswer { results })
 }

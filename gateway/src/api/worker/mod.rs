@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! receive.rs      long poll; the last look at the ledger before an order goes out
+//! delivered.rs    the answer to a receive: payloads as slices of the mapped log
 //! leases.rs       ack, nack, extend
 //! consumers.rs    consumers of a broadcast
 //! publish.rs      messages from outside; `outgoing.rs`: whether their fields fit together
@@ -15,6 +16,7 @@
 //! `order-events` are read by anyone with the token and written by the gateway alone.
 
 mod consumers;
+mod delivered;
 mod groups;
 mod leases;
 mod look_up;

@@ -4,7 +4,8 @@
 //! their way out: one whose ticket has come to its end is settled here and never delivered.
 
 use super::consumers::Consumer;
-use super::{in_range, message_object, not_internal};
+use super::delivered::delivered;
+use super::{in_range, not_internal};
 use crate::http::{Answer, Refusal, answer, request};
 use crate::pipeline::{claim_of, topics};
 use crate::state::Core;
@@ -109,11 +110,7 @@ pub(in crate::api) async fn receive(
                 delivery.receipt =
                     consumer.receipt(std::mem::replace(&mut delivery.receipt, Receipt(String::new())));
             }
-            let messages = deliveries
-                .iter()
-                .map(|delivery| message_object(&delivery.message, &delivery.receipt.0, delivery.attempt))
-                .collect();
-            return Ok(answer::json(StatusCode::OK, &wire::ReceiveAnswer { messages }));
+            return Ok(delivered(&deliveries));
         }
     }
 }
