@@ -3,14 +3,14 @@
 use super::chunked::Chunked;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 /// No ticket, no buyer.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// One buyer of one sale.
 pub(super) struct Buyer {
-    pub(super) name: Arc<str>,
+    /// Not shared: a view copies it, and each of a million buyers saves the counters.
+    pub(super) name: Box<str>,
     /// Units of tickets that are not released.
     pub(super) held: u32,
     /// Slot of the newest ticket; each ticket names the one before it.
@@ -41,7 +41,7 @@ impl Buyers {
         if let Some(position) = self.find(name) {
             return position;
         }
-        let position = self.list.push(Buyer { name: Arc::from(name), held: 0, newest: NONE });
+        let position = self.list.push(Buyer { name: Box::from(name), held: 0, newest: NONE });
         let Self { list, by_name, hasher } = self;
         by_name.insert_unique(hasher.hash_one(name), position, |&other| hasher.hash_one(&*list[other].name));
         position

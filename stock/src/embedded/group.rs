@@ -58,15 +58,8 @@ impl Members {
         (tickets.collect(), lsn)
     }
 
-    pub(super) fn add(
-        &mut self,
-        buyer: &Arc<str>,
-        ticket: TicketId,
-        quantity: u32,
-        lsn: Lsn,
-        released: bool,
-    ) {
-        let member = self.by_buyer.entry(Arc::clone(buyer)).or_default();
+    pub(super) fn add(&mut self, buyer: &str, ticket: TicketId, quantity: u32, lsn: Lsn, released: bool) {
+        let member = self.by_buyer.entry(Arc::from(buyer)).or_default();
         *if released { &mut member.released } else { &mut member.held } += u64::from(quantity);
         member.holdings.push(Holding { ticket, quantity, lsn, released });
     }

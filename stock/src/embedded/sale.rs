@@ -318,7 +318,7 @@ impl SaleState {
             ticket: ticket.id(),
             sale: Arc::clone(sale),
             item: Arc::clone(&self.items[usize::from(ticket.item)]),
-            buyer: Arc::clone(&self.buyers[ticket.buyer].name),
+            buyer: Arc::from(&*self.buyers[ticket.buyer].name),
             quantity: ticket.quantity,
             status: ticket.status,
             version: ticket.version(),

@@ -74,7 +74,7 @@ impl<'a> Block<'a> {
         let body_hash = take_u64(rest)?;
         let position = take_u32(rest)?;
         let buyer = match buyers.get(position) {
-            Some(buyer) => Arc::clone(&buyer.name),
+            Some(buyer) => Arc::from(&*buyer.name),
             None if position == buyers.len() => Arc::from(std::str::from_utf8(take_bytes(rest)?).ok()?),
             None => return None,
         };
