@@ -1,16 +1,14 @@
 //! Accepting, and serving one connection.
 
-use super::watchdog::{Activity, Watchdog, Watched};
+use super::serving::{Bounds, serve_stream};
+use super::watchdog::{Activity, Watchdog};
 use crate::api;
 use crate::http::{Answer, Body};
 use crate::state::Core;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
@@ -21,8 +19,6 @@ use tracing::{debug, warn};
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-/// HTTP/2 streams a connection may have open.
-const STREAMS_MAX: u32 = 128;
 
 /// Which listener a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +27,6 @@ pub enum Side {
     Public,
     /// Order workers and operators.
     Inner,
-}
-
-/// Runs a connection's tasks on its own core.
-#[derive(Debug, Clone, Copy)]
-struct OnThisCore;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisCore {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
 }
 
 /// Accepts until the gateway stops. Connections above the bound are closed at once.
@@ -99,16 +85,6 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
         debug!(%error, "TCP_NODELAY");
     }
     let core = &connection.core;
-    let header_bytes_max = core.live().config.listen.header_bytes_max;
-    let mut builder = auto::Builder::new(OnThisCore);
-    // The watchdog bounds heads and idle time; a timer a request would cost more than the request.
-    builder.http1().max_buf_size(header_bytes_max.max(8192)).header_read_timeout(None);
-    builder
-        .http2()
-        .max_header_list_size(header_bytes_max as u32)
-        .max_concurrent_streams(STREAMS_MAX)
-        .timer(TokioTimer::new());
-    let io = Watched::new(TokioIo::new(stream), activity.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = activity.begin();
         let core = core.clone();
@@ -123,14 +99,8 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut serving = pin!(builder.serve_connection(io, service));
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = core.app.stopping.wait() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
+    let bounds = Bounds { header_bytes_max: core.live().config.listen.header_bytes_max };
+    let ended = serve_stream(stream, &activity, bounds, service, &core.app.stopping).await;
     if let Err(error) = ended {
         // The client's doing, mostly; never a line per connection at the default level.
         debug!(%error, "connection ended");

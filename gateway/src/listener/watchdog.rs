@@ -1,10 +1,11 @@
-//! Closes connections that are idle too long or too slow with a request's head: one sweep a core instead of
-//! one timer a request.
+//! Closes connections that are idle too long or too slow with a request's head, and sends quiet ones to sleep: one
+//! sweep a core instead of one timer a request.
 
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -12,6 +13,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Between two sweeps; times are exact to this.
 const TICK: Duration = Duration::from_millis(250);
+/// Sweeps after which a quiet connection may give its buffers back: two seconds.
+const QUIET_TICKS: u32 = 8;
 
 /// All connections of one core.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub struct Activity {
     /// Tick at which it became idle, or began to send a head.
     since: Cell<u32>,
     reading: Cell<bool>,
+    /// Written to the socket's wrapper and not flushed yet.
+    unsent: Cell<bool>,
+    /// It is no more than a socket.
+    asleep: Cell<bool>,
+    /// Whoever serves it, to be woken when it has been quiet.
+    server: RefCell<Option<Waker>>,
     watchdog: Rc<Watchdog>,
 }
 
@@ -50,6 +59,9 @@ impl Watchdog {
             in_flight: Cell::new(0),
             since: Cell::new(self.now.get()),
             reading: Cell::new(false),
+            unsent: Cell::new(false),
+            asleep: Cell::new(false),
+            server: RefCell::new(None),
             watchdog: self.clone(),
         })
     }
@@ -79,13 +91,17 @@ impl Watchdog {
         }
     }
 
-    fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         let now = self.now.get().wrapping_add(1);
         self.now.set(now);
         for (_, (activity, task)) in self.watched.borrow().iter() {
             let allowed = if activity.reading.get() { self.header_ticks } else { self.idle_ticks };
             if activity.in_flight.get() == 0 && now.wrapping_sub(activity.since.get()) > allowed {
                 task.abort();
+            } else if activity.is_quiet()
+                && let Some(server) = activity.server.take()
+            {
+                server.wake();
             }
         }
     }
@@ -99,7 +115,37 @@ impl Activity {
         InFlight(self.clone())
     }
 
-    fn bytes_came(&self) {
+    /// Nothing is asked, nothing is on its way out, and so it has been for a while.
+    fn is_quiet(&self) -> bool {
+        let still = self.in_flight.get() == 0 && !self.reading.get() && !self.unsent.get();
+        still && self.watchdog.now.get().wrapping_sub(self.since.get()) >= QUIET_TICKS
+    }
+
+    /// Completes when the connection has been quiet for two seconds. One task at a time. Cancel safe.
+    pub(super) async fn quiet(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_quiet() {
+                return Poll::Ready(());
+            }
+            let mut server = self.server.borrow_mut();
+            if server.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                *server = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    pub(super) fn sleeps(&self, asleep: bool) {
+        self.asleep.set(asleep);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.get()
+    }
+
+    pub(super) fn bytes_came(&self) {
         if self.in_flight.get() == 0 && !self.reading.get() {
             self.reading.set(true);
             self.since.set(self.watchdog.now.get());
@@ -118,17 +164,24 @@ impl Drop for InFlight {
     }
 }
 
-/// A stream that tells the watchdog when bytes come.
+/// A stream that tells the watchdog when bytes come and go.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     inner: T,
+    /// Read already, and read again first.
+    first: Bytes,
     activity: Rc<Activity>,
 }
 
 impl<T> Watched<T> {
-    /// Wraps a stream.
-    pub(super) fn new(inner: T, activity: Rc<Activity>) -> Self {
-        Self { inner, activity }
+    /// Wraps a stream of which `first` was read already.
+    pub(super) fn new(inner: T, first: Bytes, activity: Rc<Activity>) -> Self {
+        Self { inner, first, activity }
+    }
+
+    /// The stream.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
     }
 }
 
@@ -136,8 +189,14 @@ impl<T: Read + Unpin> Read for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if !self.first.is_empty() {
+            let len = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(len));
+            self.activity.bytes_came();
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_ready() {
             self.activity.bytes_came();
@@ -152,11 +211,16 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.unsent.set(true);
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.activity.unsent.set(false);
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -172,6 +236,7 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.unsent.set(true);
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 }

@@ -1,0 +1,190 @@
+//! A quiet connection sleeps and is none the wiser. The sweeps are made by hand; nothing here waits for a clock.
+
+use super::*;
+use crate::listener::Watchdog;
+use http_body_util::{BodyExt, Empty};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::{LocalSet, yield_now};
+
+const LARGE: usize = 16 << 20;
+
+/// A server that answers the path, or very much; its watchdog, and what it knows of the one connection.
+struct Served {
+    client: TcpStream,
+    watchdog: Rc<Watchdog>,
+    activity: Rc<Activity>,
+}
+
+async fn served() -> Served {
+    let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_secs(3600));
+    let activity = watchdog.activity();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let served = activity.clone();
+    let task = tokio::task::spawn_local(async move {
+        let service = service_fn(|request: Request<Incoming>| {
+            let in_flight = served.begin();
+            async move {
+                let _in_flight = in_flight;
+                let text = match request.uri().path() {
+                    "/large" => vec![b'x'; LARGE],
+                    path => path.as_bytes().to_vec(),
+                };
+                Ok::<_, Infallible>(Response::new(Body::from(Bytes::from(text))))
+            }
+        });
+        let bounds = Bounds { header_bytes_max: 8192 };
+        serve_stream(stream, &served, bounds, service, &Stopping::default()).await
+    });
+    watchdog.watch(activity.clone(), task.abort_handle());
+    Served { client, watchdog, activity }
+}
+
+impl Served {
+    /// As many sweeps as send a quiet connection to sleep, and time for it to go.
+    async fn sweeps(&self) {
+        for _ in 0..10 {
+            self.watchdog.sweep();
+            for _ in 0..20 {
+                yield_now().await;
+            }
+        }
+    }
+
+    async fn ask(&mut self, path: &str) -> String {
+        self.client.write_all(format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes()).await.unwrap();
+        self.answer(path).await
+    }
+
+    /// Up to the body that is expected.
+    async fn answer(&mut self, body: &str) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(format!("\r\n\r\n{body}").as_bytes()) {
+            assert!(
+                self.client.read_buf(&mut text).await.unwrap() > 0,
+                "closed: {}",
+                String::from_utf8_lossy(&text)
+            );
+        }
+        String::from_utf8(text).unwrap()
+    }
+}
+
+async fn bounded<T>(test: impl Future<Output = T>) -> T {
+    let bound = tokio::time::timeout(Duration::from_secs(30), test);
+    LocalSet::new().run_until(bound).await.expect("within 30 s")
+}
+
+#[tokio::test]
+async fn a_quiet_connection_sleeps_and_answers_the_next_request() {
+    bounded(async {
+        let mut served = served().await;
+        for path in ["/one", "/two", "/three"] {
+            assert!(served.ask(path).await.starts_with("HTTP/1.1 200"));
+            assert!(!served.activity.is_asleep());
+            served.sweeps().await;
+            assert!(served.activity.is_asleep());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn half_a_request_that_came_with_the_one_before_is_kept() {
+    bounded(async {
+        let mut served = served().await;
+        let both = "GET /one HTTP/1.1\r\nhost: t\r\n\r\nGET /two HTTP/1.1\r\nho";
+        served.client.write_all(both.as_bytes()).await.unwrap();
+        served.answer("/one").await;
+        served.sweeps().await;
+        served.client.write_all(b"st: t\r\n\r\n").await.unwrap();
+        assert!(served.answer("/two").await.starts_with("HTTP/1.1 200"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_comes_whole() {
+    bounded(async {
+        let mut served = served().await;
+        served.client.write_all(b"GET /large HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+        served.client.readable().await.unwrap();
+        served.sweeps().await;
+        assert!(!served.activity.is_asleep());
+        let mut bytes = 0;
+        let mut piece = vec![0; 1 << 20];
+        while bytes < LARGE {
+            let read = served.client.read(&mut piece).await.unwrap();
+            assert!(read > 0, "closed after {bytes} bytes");
+            bytes += read;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http2_is_told_from_its_first_bytes_however_they_come() {
+    bounded(async {
+        let Served { mut client, watchdog, .. } = served().await;
+        client.write_all(&PREFACE[..3]).await.unwrap();
+        for _ in 0..20 {
+            yield_now().await;
+        }
+        let io = Watched::new(TokioIo::new(client), Bytes::new(), watchdog.activity());
+        let io = WithoutFirst { io, left: 3 };
+        let (mut send, connection) = hyper::client::conn::http2::handshake(OnThisCore, io).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let request = Request::get("http://t/two").body(Empty::<Bytes>::new()).unwrap();
+        let answer = send.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "/two");
+    })
+    .await;
+}
+
+/// Leaves out the first bytes that are written: they are there already.
+struct WithoutFirst<T> {
+    io: T,
+    left: usize,
+}
+
+impl<T: hyper::rt::Read + Unpin> hyper::rt::Read for WithoutFirst<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: hyper::rt::Write + Unpin> hyper::rt::Write for WithoutFirst<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        let skip = self.left.min(buf.len());
+        if skip > 0 {
+            self.left -= skip;
+            return std::task::Poll::Ready(Ok(skip));
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
