@@ -151,7 +151,7 @@ pub(super) async fn events(
         .ok_or(Refusal::QueueBusy("too many event streams are open; poll the ticket instead"))?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_local(stream(permit, view.ticket, last_seen, sender));
-    let mut answer = Response::new(Body::Stream { pieces: receiver, busy: None });
+    let mut answer = Response::new(Body::Stream(receiver));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)

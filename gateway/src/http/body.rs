@@ -1,6 +1,5 @@
 //! Bodies: what an answer carries, and reading a request's with a bound.
 
-use crate::listener::InFlight;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -25,12 +24,7 @@ pub enum Body {
         bytes: u64,
     },
     /// Comes piece by piece (server-sent events). Ends when the sender is dropped.
-    Stream {
-        /// The pieces.
-        pieces: mpsc::Receiver<Bytes>,
-        /// Keeps the connection from counting as idle.
-        busy: Option<InFlight>,
-    },
+    Stream(mpsc::Receiver<Bytes>),
 }
 
 impl From<Bytes> for Body {
@@ -60,7 +54,7 @@ impl HttpBody for Body {
                 *bytes -= piece.len() as u64;
                 Ok(Frame::data(piece))
             })),
-            Self::Stream { pieces, .. } => {
+            Self::Stream(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
         }
@@ -70,7 +64,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(bytes) => bytes.is_none(),
             Self::Pieces { pieces, .. } => pieces.is_empty(),
-            Self::Stream { .. } => false,
+            Self::Stream(_) => false,
         }
     }
 
@@ -78,7 +72,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Pieces { bytes, .. } => SizeHint::with_exact(*bytes),
-            Self::Stream { .. } => SizeHint::default(),
+            Self::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Accepting, and serving one connection.
 
+use super::activity::{Activity, Told};
 use super::serving::{Bounds, serve_stream};
-use super::watchdog::{Activity, Watchdog};
+use super::watchdog::Watchdog;
 use crate::api;
-use crate::http::{Answer, Body};
 use crate::state::Core;
 use http::Request;
 use hyper::body::Incoming;
@@ -72,7 +72,7 @@ impl Drop for Connection {
 }
 
 fn spawn(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, side: Side, watchdog: &Rc<Watchdog>) {
-    let activity = watchdog.activity();
+    let activity = Activity::new(watchdog.clone());
     let key = Rc::new(std::cell::Cell::new(None));
     let connection = Connection { core: core.clone(), side, watchdog: watchdog.clone(), key: key.clone() };
     let task = tokio::task::spawn_local(serve(connection, stream, peer.ip(), side, activity.clone()));
@@ -86,16 +86,15 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
     }
     let core = &connection.core;
     let service = service_fn(|request: Request<Incoming>| {
-        let in_flight = activity.begin();
-        let core = core.clone();
+        let busy = activity.begin();
+        let (core, activity) = (core.clone(), activity.clone());
         async move {
-            let mut answer: Answer = match side {
+            let answer = match side {
                 Side::Public => api::public::serve(core, request, peer).await,
                 Side::Inner => api::inner::serve(core, request, peer).await,
             };
-            if let Body::Stream { busy, .. } = answer.body_mut() {
-                *busy = Some(in_flight);
-            }
+            let answer = answer.map(|body| Told::new(body, &activity));
+            drop(busy);
             Ok::<_, Infallible>(answer)
         }
     });

@@ -1,13 +1,13 @@
 //! A quiet connection sleeps and is none the wiser. The sweeps are made by hand; nothing here waits for a clock.
 
 use super::*;
-use crate::listener::Watchdog;
+use crate::listener::watchdog::{AWAKE_MAX, Watchdog};
 use http_body_util::{BodyExt, Empty};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, yield_now};
 
 const LARGE: usize = 16 << 20;
@@ -19,23 +19,41 @@ struct Served {
     activity: Rc<Activity>,
 }
 
+/// Shorter than what [`Served::sweeps`] amounts to.
+const IDLE_SOON: Duration = Duration::from_millis(1_500);
+
 async fn served() -> Served {
-    let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_secs(3600));
-    let activity = watchdog.activity();
+    served_with(Duration::from_secs(3600)).await
+}
+
+/// As one among so many that none may keep its buffers.
+async fn crowded() -> Served {
+    let served = served().await;
+    for _ in 0..=AWAKE_MAX {
+        let task = tokio::task::spawn_local(std::future::pending::<()>());
+        served.watchdog.watch(Activity::new(served.watchdog.clone()), task.abort_handle());
+    }
+    served
+}
+
+async fn served_with(idle_timeout: Duration) -> Served {
+    let watchdog = Watchdog::new(Duration::from_secs(5), idle_timeout);
+    let activity = Activity::new(watchdog.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let served = activity.clone();
     let task = tokio::task::spawn_local(async move {
         let service = service_fn(|request: Request<Incoming>| {
-            let in_flight = served.begin();
+            let busy = served.begin();
+            let activity = served.clone();
             async move {
-                let _in_flight = in_flight;
+                let _busy = busy;
                 let text = match request.uri().path() {
                     "/large" => vec![b'x'; LARGE],
                     path => path.as_bytes().to_vec(),
                 };
-                Ok::<_, Infallible>(Response::new(Body::from(Bytes::from(text))))
+                Ok::<_, Infallible>(Response::new(Told::new(Bytes::from(text).into(), &activity)))
             }
         });
         let bounds = Bounds { header_bytes_max: 8192 };
@@ -50,9 +68,13 @@ impl Served {
     async fn sweeps(&self) {
         for _ in 0..10 {
             self.watchdog.sweep();
-            for _ in 0..20 {
-                yield_now().await;
-            }
+            self.yields().await;
+        }
+    }
+
+    async fn yields(&self) {
+        for _ in 0..20 {
+            yield_now().await;
         }
     }
 
@@ -135,13 +157,104 @@ async fn http2_is_told_from_its_first_bytes_however_they_come() {
         for _ in 0..20 {
             yield_now().await;
         }
-        let io = Watched::new(TokioIo::new(client), Bytes::new(), watchdog.activity());
+        let io = Watched::new(TokioIo::new(client), Bytes::new(), Activity::new(watchdog));
         let io = WithoutFirst { io, left: 3 };
         let (mut send, connection) = hyper::client::conn::http2::handshake(OnThisCore, io).await.unwrap();
         tokio::task::spawn_local(connection);
         let request = Request::get("http://t/two").body(Empty::<Bytes>::new()).unwrap();
         let answer = send.send_request(request).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "/two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_answered_and_wakes_nothing_before_it_is_whole() {
+    bounded(async {
+        let mut served = served().await;
+        let head = "GET /slow HTTP/1.1\r\nhost: t\r\n\r\n".as_bytes();
+        for byte in &head[..head.len() - 1] {
+            served.client.write_all(&[*byte]).await.unwrap();
+            served.yields().await;
+            assert!(served.activity.is_asleep());
+        }
+        served.client.write_all(b"\n").await.unwrap();
+        assert!(served.answer("/slow").await.starts_with("HTTP/1.1 200"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_all_answered_among_many_connections() {
+    bounded(async {
+        let mut served = crowded().await;
+        let ask = |n: usize| format!("GET /{n} HTTP/1.1\r\nhost: t\r\n\r\n");
+        let asked: String = (0..100).map(ask).collect();
+        // Cut anywhere: the rest goes from hand to hand.
+        for piece in asked.as_bytes().chunks(101) {
+            served.client.write_all(piece).await.unwrap();
+            served.yields().await;
+        }
+        let text = served.answer("/99").await;
+        let answered: Vec<&str> = text
+            .split("\r\n\r\n/")
+            .skip(1)
+            .map(|rest| rest.split_once("HTTP").map_or(rest, |two| two.0))
+            .collect();
+        assert_eq!(answered, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+        served.yields().await;
+        assert!(served.activity.is_asleep());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_read_is_not_taken_for_a_request() {
+    bounded(async {
+        let mut served = crowded().await;
+        let inner = "GET /smuggled HTTP/1.1\r\nhost: t\r\n\r\n";
+        let outer = format!("POST /outer HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", inner.len());
+        served.client.write_all(outer.as_bytes()).await.unwrap();
+        served.answer("/outer").await;
+        served.sweeps().await;
+        let _ = served.client.write_all(inner.as_bytes()).await;
+        let mut rest = Vec::new();
+        // Closed, maybe with a reset.
+        let _ = served.client.read_to_end(&mut rest).await;
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_does_not_read_the_answer_is_closed_and_one_who_reads_slowly_is_not() {
+    bounded(async {
+        let mut served = served_with(IDLE_SOON).await;
+        served.client.write_all(b"GET /large HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+        let mut piece = vec![0; 1 << 20];
+        for _ in 0..10 {
+            served.watchdog.sweep();
+            let mut read = 0;
+            while read < piece.len() {
+                read += served.client.read(&mut piece).await.unwrap();
+                served.yields().await;
+            }
+        }
+        served.sweeps().await;
+        let mut rest = Vec::new();
+        let _ = served.client.read_to_end(&mut rest).await;
+        assert!(10 * piece.len() + rest.len() < LARGE, "all of it came");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sleeping_connection_is_closed_when_it_is_idle_for_too_long() {
+    bounded(async {
+        let mut served = served_with(IDLE_SOON).await;
+        served.ask("/one").await;
+        served.sweeps().await;
+        assert_eq!(served.client.read(&mut [0; 8]).await.unwrap(), 0);
     })
     .await;
 }

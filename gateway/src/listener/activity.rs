@@ -1,0 +1,219 @@
+//! What one connection is doing: read by the watchdog, and by whoever would take the connection apart.
+
+use super::watchdog::{Ticks, Watchdog};
+use crate::http::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+/// What a connection is doing. It stays on its core.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// Requests that are worked on, and answers that wait for news of ours: none of it is the client's delay.
+    busy: Cell<u32>,
+    /// Answers that are not handed over in full.
+    answers: Cell<u32>,
+    /// When it became idle, began to send a head, or took the last piece of an answer.
+    since: Cell<Ticks>,
+    /// A head is coming.
+    reading: Cell<bool>,
+    /// Since when the socket takes nothing of what is to be written.
+    stuck: Cell<Option<Ticks>>,
+    /// Counts all that happens.
+    moves: Cell<u32>,
+    /// HTTP/2: its bytes tell nothing of where a head begins.
+    multiplexed: Cell<bool>,
+    /// It is no more than a stream.
+    asleep: Cell<bool>,
+    /// Whoever serves it, to be woken when it has been quiet.
+    server: RefCell<Option<Waker>>,
+    watchdog: Rc<Watchdog>,
+}
+
+impl Activity {
+    pub(super) fn new(watchdog: Rc<Watchdog>) -> Rc<Self> {
+        Rc::new(Self {
+            busy: Cell::new(0),
+            answers: Cell::new(0),
+            since: Cell::new(watchdog.now()),
+            reading: Cell::new(false),
+            stuck: Cell::new(None),
+            moves: Cell::new(0),
+            multiplexed: Cell::new(false),
+            asleep: Cell::new(false),
+            server: RefCell::new(None),
+            watchdog,
+        })
+    }
+
+    /// A request's head is complete; while the guard lives, it is worked on.
+    pub(super) fn begin(self: &Rc<Self>) -> Busy {
+        self.reading.set(false);
+        self.work()
+    }
+
+    fn work(self: &Rc<Self>) -> Busy {
+        self.busy.set(self.busy.get() + 1);
+        Busy(self.clone())
+    }
+
+    /// Bytes came. A head must be complete in a time that is counted from its first one.
+    pub(super) fn bytes_came(&self) {
+        if self.busy.get() == 0 && !self.reading.get() && !self.multiplexed.get() {
+            self.reading.set(true);
+            self.moved();
+        }
+    }
+
+    /// Of a write or a flush: whether the socket took something.
+    pub(super) fn wrote<T>(&self, polled: &Poll<T>) {
+        if polled.is_pending() {
+            if self.stuck.get().is_none() {
+                self.stuck.set(Some(self.watchdog.now()));
+            }
+            return;
+        }
+        self.stuck.set(None);
+        // With HTTP/2 these may be answers to pings, which must keep nothing alive.
+        if !self.multiplexed.get() && !self.reading.get() {
+            self.moved();
+        }
+    }
+
+    pub(super) fn speaks_http2(&self) {
+        self.multiplexed.set(true);
+        self.reading.set(false);
+    }
+
+    pub(super) fn sleeps(&self, asleep: bool) {
+        self.asleep.set(asleep);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.get()
+    }
+
+    fn moved(&self) {
+        self.moves.set(self.moves.get().wrapping_add(1));
+        self.since.set(self.watchdog.now());
+    }
+
+    /// Whether the client has kept us waiting for too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        let watchdog = &self.watchdog;
+        let allowed = if self.reading.get() { watchdog.header_ticks } else { watchdog.idle_ticks };
+        let late = self.busy.get() == 0 && watchdog.elapsed(self.since.get()) > allowed;
+        late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks)
+    }
+
+    /// Nothing is asked, nothing is on its way out, and so it has been for as long as the watchdog says.
+    fn is_quiet(&self) -> bool {
+        let still = self.busy.get() == 0
+            && self.answers.get() == 0
+            && !self.reading.get()
+            && self.stuck.get().is_none();
+        still && self.watchdog.elapsed(self.since.get()) >= self.watchdog.quiet_ticks()
+    }
+
+    /// Wakes whoever waits in [`Self::quiet`], if it has come to that.
+    pub(super) fn tell_if_quiet(&self) {
+        if !self.asleep.get()
+            && self.is_quiet()
+            && let Some(server) = self.server.take()
+        {
+            server.wake();
+        }
+    }
+
+    /// Completes when the connection has been quiet for a while, and whoever serves it was polled once more since anything
+    /// happened: a request's body that nobody will read is seen only then. One task at a time, polled after the server.
+    /// Cancel safe.
+    pub(super) async fn quiet(&self) {
+        let mut seen = None;
+        poll_fn(|cx| {
+            if !self.is_quiet() {
+                let mut server = self.server.borrow_mut();
+                if server.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                    *server = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            if seen == Some(self.moves.get()) {
+                // It would keep the room of the task that waits in it.
+                self.server.take();
+                return Poll::Ready(());
+            }
+            seen = Some(self.moves.get());
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Work on a request.
+#[derive(Debug)]
+pub(super) struct Busy(Rc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+        self.0.moved();
+    }
+}
+
+/// An answer's body: until it is handed over the connection is not taken apart, and while it waits for news of ours
+/// the connection is not idle.
+#[derive(Debug)]
+pub(super) struct Told {
+    body: Body,
+    waits: Option<Busy>,
+    activity: Rc<Activity>,
+}
+
+impl Told {
+    pub(super) fn new(body: Body, activity: &Rc<Activity>) -> Self {
+        activity.answers.set(activity.answers.get() + 1);
+        Self { body, waits: None, activity: activity.clone() }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.activity.answers.set(self.activity.answers.get() - 1);
+        self.activity.moved();
+    }
+}
+
+impl HttpBody for Told {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() && self.waits.is_none() {
+            self.waits = Some(self.activity.work());
+        }
+        let frame = ready!(polled);
+        self.waits = None;
+        self.activity.moved();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
