@@ -118,6 +118,7 @@ impl Gateway {
             tasks.spawn_local(run_proposals(core.clone()));
             tasks.spawn_local(run_rates(core.clone()));
             tasks.spawn_local(policy::run_reload(core.clone()));
+            tasks.spawn_local(crate::admission::run_key_reload(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -201,11 +202,11 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         searches: Semaphore::new(SEARCHES_MAX),
         rates: Rates::default(),
         started_at_ms: clock.now_ms(),
+        live: Arc::new(ArcSwap::from_pointee(Live::build(config, None, &clock)?)),
         clock,
         stock,
         sales,
         urls,
-        live: Arc::new(ArcSwap::from_pointee(Live::build(config, None)?)),
         boot,
         drain,
         watch: TicketWatch::new(TICKET_WAITERS_MAX),

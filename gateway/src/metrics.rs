@@ -1,5 +1,6 @@
 //! `GET /metrics`: figures for Prometheus, read from where they live at the moment of the scrape.
 
+use crate::admission::Identity;
 use crate::http::{Answer, answer};
 use crate::state::App;
 use bytes::Bytes;
@@ -47,6 +48,7 @@ impl Collector for Figures {
         let app = &*self.0;
         self.outcomes(&mut to)?;
         self.sales(&mut to)?;
+        self.identity(&mut to)?;
         self.passes(&mut to)?;
         self.policies(&mut to)?;
         self.topics(&mut to)?;
@@ -129,6 +131,25 @@ impl Figures {
                 .encode_counter::<NoLabelSet, _, u64>(&view.stock.returned, None)?;
         }
         Ok(())
+    }
+
+    fn identity(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let live = self.0.live();
+        let Identity::Jwt(gate) = &live.identity else { return Ok(()) };
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = &gate.counts;
+        let mut metric =
+            to.encode_descriptor("bearer_tokens", "Bearer tokens by result", None, MetricType::Counter)?;
+        for (result, count) in
+            [("verified", &counts.verified), ("remembered", &counts.remembered), ("refused", &counts.refused)]
+        {
+            metric
+                .encode_family(&[("result", result)])?
+                .encode_counter::<NoLabelSet, _, u64>(&read(count), None)?;
+        }
+        gauge(to, "bearer_token_keys", "Keys that bearer tokens are checked with", gate.keys() as u64)?;
+        let help = "Looks at the file with the keys of bearer tokens that found it unusable";
+        counter(to, "bearer_token_key_failures", help, None, read(&counts.reload_failures))
     }
 
     fn passes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

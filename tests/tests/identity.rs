@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use tidegate_queue::{Clock, SystemClock};
-use tidegate_tests::{Sale, Server, Settings};
+use tidegate_tests::{Sale, Server, Settings, eventually};
 
 #[tokio::test]
 async fn fm40_a_buyer_header_that_is_missing_double_or_from_outside_is_not_believed() {
@@ -103,5 +103,53 @@ mod jwt {
         shop.public.get(&path, &[("x-user-id", "ann")]).await.expect_problem(401, "unauthenticated");
         let eve = signed(Algorithm::HS256, SECRET, &json!({ "sub": "eve", "exp": now_s + 600 }));
         shop.public.get(&path, &[("authorization", &eve)]).await.expect_problem(404, "ticket-not-found");
+    }
+    #[tokio::test]
+    async fn keys_of_a_set_rotate_without_a_restart_and_a_broken_file_changes_nothing() {
+        let key = |kid: &str, secret: &str| json!({ "kty": "oct", "kid": kid, "alg": "HS256", "k": BASE64.encode(secret) });
+        let sign = |kid: &str, secret: &str| {
+            let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
+            let claims = json!({ "sub": "ann", "exp": SystemClock::new().now_ms() / 1_000 + 600 });
+            format!(
+                "Bearer {}",
+                encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+            )
+        };
+        let settings = Settings::new().set_text("identity.mode", "jwt");
+        let file = settings.folder().join("jwks.json");
+        let write = |text: String| {
+            // As a deployment does it: whole or not at all.
+            std::fs::write(file.with_extension("new"), text).unwrap();
+            std::fs::rename(file.with_extension("new"), &file).unwrap();
+        };
+        let (old, new) = ("the secret of yesterday", "the secret of tomorrow");
+        write(json!({ "keys": [key("old", old)] }).to_string());
+        let settings = settings.set_text("identity.jwks_file", file.to_str().unwrap());
+        let server = Server::start_with(settings).await;
+        let shop = &server.shop;
+        shop.open("phone", &Sale::of(5)).await;
+        let status = async |authorization: &str| {
+            let headers = [("authorization", authorization)];
+            shop.public.get("/v1/sales/phone/tickets", &headers).await.status
+        };
+        let (of_old, of_new) = (sign("old", old), sign("new", new));
+        assert_eq!((status(&of_old).await, status(&of_new).await), (200, 401));
+
+        write(json!({ "keys": [key("old", old), key("new", new)] }).to_string());
+        eventually("the new key is known", || async { (status(&of_new).await == 200).then_some(()) }).await;
+        assert_eq!(status(&of_old).await, 200);
+
+        write("{".to_owned());
+        let told = "changed keys of tokens cannot be taken";
+        eventually("the broken file is told", || async { server.stderr().contains(told).then_some(()) })
+            .await;
+        assert_eq!((status(&of_old).await, status(&of_new).await), (200, 200));
+
+        write(json!({ "keys": [key("new", new)] }).to_string());
+        eventually("the old key is gone", || async { (status(&of_old).await == 401).then_some(()) }).await;
+        assert_eq!(status(&of_new).await, 200);
+        assert_eq!(server.stderr().matches(told).count(), 1, "once for one mistake");
+        let metrics = shop.inner.get("/metrics", &[]).await.text;
+        assert!(metrics.contains("tidegate_bearer_token_keys 1"), "{metrics}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sale_gate.rs       gates 1 and 2: known, open, not sold out
-//! identity.rs        gate 3: who is it
+//! identity/          gate 3: who is it
 //! client_address.rs  from where a request comes, behind proxies too
 //! quota.rs           gate 5: quotas of single clients
 //! pass/              gate 6: purchase passes
@@ -21,7 +21,10 @@ pub mod wait;
 mod winners;
 
 pub use client_address::client_address;
-pub use identity::{Identity, Unidentified, bearer};
+pub(crate) use identity::run_key_reload;
+pub use identity::{
+    Identity, JwtCounts, JwtGate, KeyError, KeySource, Keys, TOKEN_BYTES_MAX, Unidentified, bearer,
+};
 pub(crate) use quota::network_of;
 pub use quota::{ClientQuota, Quotas};
 pub use sale_gate::{Rules, SaleGate, SaleGates};

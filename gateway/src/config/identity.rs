@@ -2,7 +2,8 @@
 
 use super::reader::Section;
 use super::types::{Identity, Jwt};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use crate::admission::{KeySource, Keys};
+use jsonwebtoken::Algorithm;
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
@@ -26,7 +27,7 @@ enum Mode {
     Jwt,
 }
 
-pub(super) fn read(section: &mut Section<'_, '_>) -> Identity {
+pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Identity> {
     let mode = section
         .choice("mode", &[("header", Mode::Header), ("anonymous", Mode::Anonymous), ("jwt", Mode::Jwt)]);
     let header = section.parsed("header", "X-User-Id", "the name of an HTTP header", |text| {
@@ -38,50 +39,44 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Identity {
         "network such as 10.0.0.0/8",
         |text| text.parse().ok(),
     );
+    let jwt = jwt(section, matches!(mode, Mode::Jwt));
+    Some(match mode {
+        Mode::Anonymous => Identity::Anonymous { header, trusted_proxies },
+        Mode::Header => Identity::Header { header, trusted_proxies },
+        Mode::Jwt => Identity::Jwt { jwt: Box::new(jwt?), trusted_proxies },
+    })
+}
+
+/// `None`: not asked for, or a problem was told.
+fn jwt(section: &mut Section<'_, '_>, asked: bool) -> Option<Jwt> {
     let algorithm = section.choice("jwt_algorithm", &ALGORITHMS);
     let key_file = section.text_or("jwt_key_file", None);
+    let jwks_file = section.text_or("jwks_file", None);
     let issuer = section.text_or("jwt_issuer", None).map(|(text, _)| text);
     let audience = section.text_or("jwt_audience", None).map(|(text, _)| text);
     let leeway_s = section.number("jwt_leeway_s", 30, 0..=3_600, "s");
-    match mode {
-        Mode::Anonymous => Identity::Anonymous { header, trusted_proxies },
-        Mode::Header => Identity::Header { header, trusted_proxies },
-        Mode::Jwt => {
-            let key = match key_file {
-                None => {
-                    let help = "name the file with the key: the secret for HS…, else the public key as PEM";
-                    let message = "is missing while mode is \"jwt\"";
-                    let place = section.place();
-                    section.problem(place, "jwt_key_file", message, Some(help.to_owned()));
-                    None
-                }
-                Some((path, place)) => read_key(&path, algorithm)
-                    .map_err(|(message, help)| section.problem(place, "jwt_key_file", message, help))
-                    .ok(),
-            };
-            // Without a key there is a problem, and then the configuration is not handed out.
-            let key = key.unwrap_or_else(|| DecodingKey::from_secret(&[]));
-            let jwt = Box::new(Jwt { algorithm, key, issuer, audience, leeway_s });
-            Identity::Jwt { jwt, trusted_proxies }
-        }
+    let cache_max = section.number("jwt_cache_max", 100_000, 0..=10_000_000, "tokens") as usize;
+    if !asked {
+        return None;
     }
-}
-
-/// The error is what is wrong, and what to do.
-fn read_key(path: &str, algorithm: Algorithm) -> Result<DecodingKey, (String, Option<String>)> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let help = "check the path and that this user may read it";
-        (format!("cannot read {path}: {error}"), Some(help.to_owned()))
-    })?;
-    let bytes = bytes.trim_ascii_end();
-    let key = match algorithm.family() {
-        AlgorithmFamily::Hmac if bytes.len() < 16 => {
-            return Err((format!("the secret in {path} has {} bytes; use at least 16", bytes.len()), None));
+    let (key, path, place) = match (key_file, jwks_file) {
+        (Some((path, place)), None) => ("jwt_key_file", path, place),
+        (None, Some((path, place))) => ("jwks_file", path, place),
+        (Some(_), Some((_, place))) => {
+            let message = "jwt_key_file and jwks_file are both set";
+            section.problem(place, "jwks_file", message, Some("keep one of them".to_owned()));
+            return None;
         }
-        AlgorithmFamily::Hmac => Ok(DecodingKey::from_secret(bytes)),
-        AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(bytes),
-        AlgorithmFamily::Ec => DecodingKey::from_ec_pem(bytes),
-        AlgorithmFamily::Ed => DecodingKey::from_ed_pem(bytes),
+        (None, None) => {
+            let help =
+                "name the file with the key: the secret for HS…, else the public key as PEM; or a jwks_file";
+            let place = section.place();
+            section.problem(place, "jwt_key_file", "is missing while mode is \"jwt\"", Some(help.to_owned()));
+            return None;
+        }
     };
-    key.map_err(|error| (format!("{path} holds no public key in PEM for {algorithm:?}: {error}"), None))
+    let source = KeySource { path: path.into(), is_set: key == "jwks_file", algorithm };
+    let keys: Keys =
+        source.read().map_err(|error| section.problem(place, key, error.message, error.help)).ok()?;
+    Some(Jwt { source, keys, issuer, audience, leeway_s, cache_max })
 }

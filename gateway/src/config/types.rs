@@ -95,7 +95,7 @@ pub enum LedgerKind {
 }
 
 /// How buyers prove who they are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
     /// For demos: the header is believed whoever sends it, and without it the client's address is the buyer.
     Anonymous {
@@ -121,29 +121,20 @@ pub enum Identity {
 }
 
 /// How a JWT is checked.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Jwt {
-    /// The one algorithm that is accepted.
-    pub algorithm: jsonwebtoken::Algorithm,
-    /// Key of that algorithm's family.
-    pub key: jsonwebtoken::DecodingKey,
+    /// Where the keys are, and the one algorithm that is accepted.
+    pub source: crate::admission::KeySource,
+    /// As they were read.
+    pub keys: crate::admission::Keys,
     /// Required `iss`.
     pub issuer: Option<String>,
     /// Required `aud`.
     pub audience: Option<String>,
     /// Clock difference granted to `exp` and `nbf`, in seconds.
     pub leeway_s: u64,
-}
-
-impl fmt::Debug for Jwt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwt")
-            .field("algorithm", &self.algorithm)
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .field("leeway_s", &self.leeway_s)
-            .finish_non_exhaustive()
-    }
+    /// Verified tokens remembered, at most; 0: none.
+    pub cache_max: usize,
 }
 
 /// The shared token queue.

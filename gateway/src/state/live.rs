@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tidegate_queue::Clock;
 
 /// The settings of this moment, and the gates built from them.
 #[derive(Debug)]
@@ -47,7 +48,15 @@ pub enum LiveError {
 impl Live {
     /// Builds every part before any of it is used. `previous`: what runs now; parts whose settings are the same go on
     /// as they are, the others take over what they can. Reads files.
-    pub(crate) fn build(config: Config, previous: Option<&Self>) -> Result<Self, LiveError> {
+    pub(crate) fn build(
+        config: Config,
+        previous: Option<&Self>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, LiveError> {
+        let identity = match previous {
+            Some(previous) if previous.config.identity == config.identity => previous.identity.clone(),
+            _ => Identity::new(&config.identity, clock.clone(), previous.map(|live| &live.identity)),
+        };
         let quotas = match previous {
             Some(previous) if previous.config.quota == config.quota => previous.quotas.clone(),
             _ => Arc::new(Quotas::new(&config.quota)),
@@ -61,7 +70,7 @@ impl Live {
             }),
         };
         Ok(Self {
-            identity: Identity::new(&config.identity),
+            identity,
             quotas,
             passes: Passes::open(
                 &config.pass,

@@ -1,18 +1,37 @@
 //! Gate 3: who is the buyer.
+//!
+//! ```text
+//! jwt.rs        the check of a token
+//! keys.rs       its keys: a secret, a public key, a JSON Web Key Set
+//! verified.rs   tokens that have proved good
+//! reload.rs     follows the file of the keys
+//! ```
 
-use crate::config::{Identity as Settings, Jwt};
+mod jwt;
+mod keys;
+mod reload;
+#[cfg(test)]
+mod tests;
+mod verified;
+
+pub use jwt::{JwtCounts, JwtGate, TOKEN_BYTES_MAX};
+pub use keys::{KeyError, KeySource, Keys};
+pub(crate) use reload::run_key_reload;
+
+use crate::config::Identity as Settings;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
 use ipnet::IpNet;
-use jsonwebtoken::Validation;
-use serde::Deserialize;
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
+use tidegate_queue::Clock;
 
 /// Bytes of a buyer id, at most.
 const BUYER_BYTES_MAX: usize = 128;
 
 /// How this gateway identifies buyers.
+#[derive(Clone)]
 pub enum Identity {
     /// The header is believed whoever sends it; without it the address is the buyer. For demos.
     Anonymous {
@@ -27,12 +46,7 @@ pub enum Identity {
         trusted: Vec<IpNet>,
     },
     /// A signed token.
-    Jwt {
-        /// Its check.
-        jwt: Box<Jwt>,
-        /// As the library wants it.
-        validation: Box<Validation>,
-    },
+    Jwt(Arc<JwtGate>),
 }
 
 impl std::fmt::Debug for Identity {
@@ -40,7 +54,7 @@ impl std::fmt::Debug for Identity {
         f.write_str(match self {
             Self::Anonymous { .. } => "Identity::Anonymous",
             Self::Header { .. } => "Identity::Header",
-            Self::Jwt { .. } => "Identity::Jwt",
+            Self::Jwt(_) => "Identity::Jwt",
         })
     }
 }
@@ -49,31 +63,19 @@ impl std::fmt::Debug for Identity {
 pub type Unidentified = &'static str;
 
 impl Identity {
-    /// From the configuration.
-    pub fn new(settings: &Settings) -> Self {
+    /// From the configuration; `clock` judges how long tokens are good. Goes on counting where `previous` is.
+    pub fn new(settings: &Settings, clock: Arc<dyn Clock>, previous: Option<&Self>) -> Self {
         match settings {
             Settings::Anonymous { header, .. } => Self::Anonymous { header: header.clone() },
             Settings::Header { header, trusted_proxies } => {
                 Self::Header { header: header.clone(), trusted: trusted_proxies.clone() }
             }
             Settings::Jwt { jwt, .. } => {
-                let mut validation = Validation::new(jwt.algorithm);
-                validation.leeway = jwt.leeway_s;
-                validation.validate_nbf = true;
-                let mut required = vec!["exp", "sub"];
-                match &jwt.audience {
-                    Some(audience) => {
-                        validation.set_audience(&[audience]);
-                        required.push("aud");
-                    }
-                    None => validation.validate_aud = false,
-                }
-                if let Some(issuer) = &jwt.issuer {
-                    validation.set_issuer(&[issuer]);
-                    required.push("iss");
-                }
-                validation.set_required_spec_claims(&required);
-                Self::Jwt { jwt: jwt.clone(), validation: Box::new(validation) }
+                let counts = match previous {
+                    Some(Self::Jwt(gate)) => gate.counts.clone(),
+                    _ => Arc::default(),
+                };
+                Self::Jwt(Arc::new(JwtGate::new(jwt, clock, counts)))
             }
         }
     }
@@ -88,11 +90,7 @@ impl Identity {
         match self {
             Self::Anonymous { .. } => self.prove(headers, peer).ok(),
             Self::Header { header, .. } => from_header(headers, header).ok(),
-            Self::Jwt { .. } => {
-                let token = bearer(headers).ok()?;
-                let claims: Claims = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
-                Some(Cow::Owned(claims.sub))
-            }
+            Self::Jwt(_) => jwt::claimed_buyer(bearer(headers).ok()?).map(Cow::Owned),
         }
     }
 
@@ -111,7 +109,7 @@ impl Identity {
                     Err("requests are accepted from the configured proxies only")
                 }
             }
-            Self::Jwt { jwt, validation } => from_token(headers, jwt, validation),
+            Self::Jwt(gate) => gate.buyer(bearer(headers)?).map(Cow::Owned),
         }
     }
 }
@@ -127,20 +125,14 @@ fn from_header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Cow<'h, 
     }
 }
 
-fn from_token<'h>(
-    headers: &'h HeaderMap,
-    jwt: &Jwt,
-    validation: &Validation,
-) -> Result<Cow<'h, str>, Unidentified> {
-    let data = jsonwebtoken::decode::<Claims>(bearer(headers)?, &jwt.key, validation)
-        .map_err(|_| "the bearer token is not valid")?;
-    valid(&data.claims.sub).ok_or(BAD_BUYER)?;
-    Ok(Cow::Owned(data.claims.sub))
-}
-
 /// The token of `Authorization: Bearer …`.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, Unidentified> {
-    let value = headers.get(AUTHORIZATION).ok_or("a bearer token is missing")?;
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or("a bearer token is missing")?;
+    if values.next().is_some() {
+        // Something in front may have judged the other one.
+        return Err("the Authorization header came twice");
+    }
     value
         .to_str()
         .ok()
@@ -148,11 +140,6 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Unidentified> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .ok_or("the Authorization header is not a bearer token")
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
 }
 
 const BAD_BUYER: Unidentified = "the buyer id must be 1 to 128 visible ASCII characters";
