@@ -1,7 +1,7 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
-use crate::admission::SaleGates;
 use crate::admission::wait::Drain;
+use crate::admission::{SaleGates, TokenQueue, tokens};
 use crate::api::admin::{Rates, run_rates};
 use crate::config::{Config, LedgerKind, Listen};
 use crate::ledger::Stock;
@@ -119,6 +119,7 @@ impl Gateway {
             tasks.spawn_local(run_rates(core.clone()));
             tasks.spawn_local(policy::run_reload(core.clone()));
             tasks.spawn_local(crate::admission::run_key_reload(core.clone()));
+            tasks.spawn_local(tokens::run(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -202,6 +203,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         searches: Semaphore::new(SEARCHES_MAX),
         rates: Rates::default(),
         started_at_ms: clock.now_ms(),
+        tokens: TokenQueue::new(&config.tokens, Instant::now()),
         live: Arc::new(ArcSwap::from_pointee(Live::build(config, None, &clock)?)),
         clock,
         stock,

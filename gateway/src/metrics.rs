@@ -51,6 +51,7 @@ impl Collector for Figures {
         self.identity(&mut to)?;
         self.passes(&mut to)?;
         self.policies(&mut to)?;
+        self.tokens(&mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
@@ -162,6 +163,16 @@ impl Figures {
         counter(to, "wrong_answers", "Wrong answers to challenges", None, read(&counts.wrong_answers))?;
         let help = "Passes spent or answers given that there was no room to remember";
         counter(to, "passes_unremembered", help, None, passes.unremembered())
+    }
+
+    fn tokens(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let tokens = &self.0.tokens;
+        let help = "Orders at the token queue, by the weight of their sale and what became of them";
+        let mut metric = to.encode_descriptor("token_orders", help, None, MetricType::Counter)?;
+        for (labels, count) in tokens.counts.totals() {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        gauge(to, "token_waiting", "Orders that wait for a token", tokens.waiting() as u64)
     }
 
     fn policies(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@ mod live;
 pub use live::{CoreLive, Live, LiveError, LiveRef};
 
 use crate::admission::SaleGates;
+use crate::admission::TokenQueue;
 use crate::admission::wait::Drain;
 use crate::api::admin::Rates;
 use crate::config::{Data, QueueSettings};
@@ -43,6 +44,8 @@ pub struct App {
     pub sales: Arc<SaleGates>,
     /// Orders before the workers, and how fast they deal with them.
     pub drain: Arc<Drain>,
+    /// Gate 9. Tokens that are given stay given: it outlives a reload, and takes its settings over.
+    pub tokens: TokenQueue,
     /// Who waits for news of a ticket.
     pub watch: TicketWatch,
     /// Durability, for the cores' waiters.

@@ -7,7 +7,7 @@
 //! quota.rs           gate 5: quotas of single clients
 //! pass/              gate 6: purchase passes
 //! wait/              gate 8: the projected wait
-//! tokens.rs          gate 9: the shared token queue
+//! tokens/            gate 9: the token queue, fair between sales
 //! winners.rs         who has won: lets a winner's retry pass
 //! ```
 
@@ -16,7 +16,7 @@ mod identity;
 pub mod pass;
 mod quota;
 mod sale_gate;
-mod tokens;
+pub(crate) mod tokens;
 pub mod wait;
 mod winners;
 
@@ -28,5 +28,5 @@ pub use identity::{
 pub(crate) use quota::network_of;
 pub use quota::{ClientQuota, Quotas};
 pub use sale_gate::{Rules, SaleGate, SaleGates};
-pub use tokens::{Token, TokenQueue};
+pub use tokens::{NoToken, TokenQueue, TokenSettings};
 pub use winners::Winners;

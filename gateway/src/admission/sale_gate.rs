@@ -1,5 +1,6 @@
 //! Gates 1 and 2: is the sale known, is its window open, is it sold out. Memory only.
 
+use super::tokens::Budget;
 use super::winners::Winners;
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
@@ -20,6 +21,8 @@ pub struct SaleGate {
     paused: AtomicBool,
     /// Who has won here.
     pub winners: Winners,
+    /// How many orders may be under way.
+    pub(crate) budget: Budget,
 }
 
 /// What an operator fixed for the sale.
@@ -45,6 +48,7 @@ impl SaleGate {
             flag: SoldOutFlag::default(),
             paused: AtomicBool::new(false),
             winners: Winners::default(),
+            budget: Budget::default(),
         };
         gate.update(view);
         gate
@@ -58,6 +62,7 @@ impl SaleGate {
 
     /// Lifts the flag when the ledger has units under a newer epoch.
     pub fn refresh(&self, available: u64, epoch: Epoch) {
+        self.budget.set_left(available);
         if available > 0 {
             self.flag.reopen(epoch);
         }
@@ -77,6 +82,11 @@ impl SaleGate {
     /// Whether an order needs a purchase pass.
     pub fn requires_pass(&self) -> bool {
         self.rules.load().spec.requires_pass
+    }
+
+    /// Share of the token queue.
+    pub fn weight(&self) -> u32 {
+        self.rules.load().spec.weight
     }
 
     /// When it opens by itself, Unix ms.

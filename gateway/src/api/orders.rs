@@ -2,7 +2,7 @@
 
 use super::passes::OrderPass;
 use super::tickets::{self, ticket_id, ticket_object};
-use crate::admission::{SaleGate, Token, TokenQueue, client_address};
+use crate::admission::{SaleGate, client_address, tokens};
 use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::policy::{Facts, Judged};
@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::body::Incoming;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_client::wire::OrderRequest;
 use tidegate_stock::{Reserve, ReserveOutcome, TicketStatus, TicketView, Window, hash_of};
 
@@ -56,10 +56,11 @@ pub(super) async fn place(
     let mut pass = OrderPass::of(app, &live.passes, &sale, &buyer, headers)?; //                  gate 6
     let attributes = judge(core, &live, &reserve, headers, peer, &mut pass)?; //           gate 7
     reserve.attributes = attributes.as_deref().unwrap_or(reserve.attributes);
-    token(live.tokens.as_deref()).await?; //                                          gate 9
+    let under_way = tokens::pass(app, &live, &sale).await?; //                      gate 9
     reserve.now_ms = app.clock.now_ms();
     pass.spend(key, reserve.now_ms)?;
     let outcome = core.reserve(&reserve).await.map_err(Refusal::from);
+    drop(under_way);
     pass.conclude(&outcome);
     conclude(core, &sale, outcome?, headers).await
 }
@@ -137,18 +138,6 @@ fn judge(
         Judged::Allowed(attributes) => Ok(attributes),
         Judged::Denied(why) => Err(Refusal::DeniedByPolicy(why)),
         Judged::PassNeeded => pass.need().map(|()| None),
-    }
-}
-
-/// Waits for a token in FIFO order. Cancel safe: a client that goes away leaves its token unused.
-async fn token(tokens: Option<&TokenQueue>) -> Result<(), Refusal> {
-    match tokens.map_or(Token::Now, |tokens| tokens.take(Instant::now())) {
-        Token::Now => Ok(()),
-        Token::After(wait) => {
-            tokio::time::sleep(wait).await;
-            Ok(())
-        }
-        Token::None { retry_after } => Err(Refusal::Overloaded(retry_after)),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, redis.rs, secret.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, redis.rs, secret.rs, tokens.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! ```
@@ -21,6 +21,7 @@ mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod types;
 
 pub use pass::PassSettings;
@@ -29,7 +30,7 @@ pub use policy::PolicySettings;
 pub use problem::{ConfigProblem, Place};
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
-    QueueSettings, Quota, SaleAtStart, Secret, Tokens,
+    QueueSettings, Quota, SaleAtStart, Secret,
 };
 
 use std::path::Path;

@@ -5,9 +5,9 @@ use super::reader::Section;
 use super::secret::read_secret;
 use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
-    QueueSettings, Quota, SaleAtStart, Tokens,
+    QueueSettings, Quota, SaleAtStart,
 };
-use super::{identity, pass, policy, problem::Place, redis};
+use super::{identity, pass, policy, problem::Place, redis, tokens};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         data,
         ledger,
         identity: identity_section(root),
-        tokens: tokens(root),
+        tokens: tokens::read(root),
         quota: quota(root),
         queue: queue(root),
         inner_tokens: inner(root, listen.inner),
@@ -199,17 +199,6 @@ fn identity_section(root: &mut Section<'_, '_>) -> Identity {
         header: http::HeaderName::from_static("x-user-id"),
         trusted_proxies: Vec::new(),
     })
-}
-
-fn tokens(root: &mut Section<'_, '_>) -> Option<Tokens> {
-    let mut admission = root.section("admission");
-    let mut section = admission.section("tokens");
-    let rate_per_s = section.number("rate_per_s", 0, 0..=RATE_MAX, "tokens a second") as u32;
-    let burst = section.number("burst", 1_000, 1..=RATE_MAX, "tokens") as u32;
-    let max_wait_ms = section.number("max_wait_ms", 500, 0..=60_000, "ms");
-    section.finish();
-    // The rest of `[admission]` is read by `quota`; unknown keys are told there.
-    (rate_per_s > 0).then_some(Tokens { rate_per_s, burst, max_wait_ms })
 }
 
 fn quota(root: &mut Section<'_, '_>) -> Quota {

@@ -1,6 +1,7 @@
 //! Tests of the configuration.
 
 use super::*;
+use std::time::Duration;
 
 pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -14,7 +15,9 @@ fn defaults_need_no_file() {
     let config = Config::load(None, std::iter::empty()).unwrap();
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
     assert!(config.listen.threads >= 1);
-    assert!(config.tokens.is_none() && config.quota.buyer.is_none() && config.inner_tokens.is_none());
+    assert!(
+        config.tokens.rate_per_s.is_none() && config.quota.buyer.is_none() && config.inner_tokens.is_none()
+    );
 }
 
 #[test]
@@ -86,7 +89,8 @@ fn the_environment_goes_before_the_file() {
     assert_eq!(config.listen.inner.port(), 10);
     assert_eq!(config.queue.topic_queues, 2);
     assert_eq!(config.queue.retry_delays_ms, [1, 2]);
-    assert_eq!(config.tokens, Some(Tokens { rate_per_s: 7, burst: 1_000, max_wait_ms: 500 }));
+    let (tokens, wait_max) = (config.tokens, Duration::from_millis(500));
+    assert_eq!((tokens.rate_per_s, tokens.burst, tokens.wait_max), (Some(7.0), 1_000, wait_max));
     let tokens = config.inner_tokens.unwrap();
     assert!(tokens.worker.matches(b"1234") && tokens.admin.matches(b"true"));
 }

@@ -1,6 +1,7 @@
 //! The settings as the rest of the gateway uses them: parsed, in range, consistent. How they are read and what
 //! they default to is in `sections.rs`; `config/tidegate.toml` tells operators about each.
 
+use crate::admission::TokenSettings;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ pub struct Config {
     pub ledger: LedgerKind,
     /// `[identity]`
     pub identity: Identity,
-    /// `[admission.tokens]`; `None` is off.
-    pub tokens: Option<Tokens>,
+    /// `[admission.tokens]`
+    pub tokens: TokenSettings,
     /// `[admission.quota]`
     pub quota: Quota,
     /// `[admission.pass]`
@@ -135,17 +136,6 @@ pub struct Jwt {
     pub leeway_s: u64,
     /// Verified tokens remembered, at most; 0: none.
     pub cache_max: usize,
-}
-
-/// The shared token queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tokens {
-    /// Tokens a second, at least 1.
-    pub rate_per_s: u32,
-    /// Tokens kept at most, at least 1.
-    pub burst: u32,
-    /// A request waits for its token at most so long.
-    pub max_wait_ms: u64,
 }
 
 /// Quotas of single clients.

@@ -6,7 +6,7 @@
 
 use super::App;
 use crate::admission::pass::{KeyFailure, Passes};
-use crate::admission::{Identity, Quotas, TokenQueue};
+use crate::admission::{Identity, Quotas};
 use crate::config::Config;
 use crate::policy::{Policies, PolicyError};
 use arc_swap::{ArcSwap, Cache};
@@ -14,7 +14,6 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tidegate_queue::Clock;
 
 /// The settings of this moment, and the gates built from them.
@@ -30,8 +29,6 @@ pub struct Live {
     pub passes: Passes,
     /// Gate 7; `None` is off.
     pub policies: Option<Arc<Policies>>,
-    /// Gate 9; `None` is off.
-    pub tokens: Option<Arc<TokenQueue>>,
 }
 
 /// Settings are good as text, and what they name cannot be used.
@@ -61,14 +58,6 @@ impl Live {
             Some(previous) if previous.config.quota == config.quota => previous.quotas.clone(),
             _ => Arc::new(Quotas::new(&config.quota)),
         };
-        let tokens = match previous {
-            Some(previous) if previous.config.tokens == config.tokens => previous.tokens.clone(),
-            _ => config.tokens.map(|tokens| {
-                let wait_max = Duration::from_millis(tokens.max_wait_ms);
-                let (rate, burst) = (tokens.rate_per_s.into(), tokens.burst);
-                Arc::new(TokenQueue::new(rate, burst, wait_max, Instant::now()))
-            }),
-        };
         Ok(Self {
             identity,
             quotas,
@@ -83,7 +72,6 @@ impl Live {
                 config.listen.threads + 1,
                 previous.and_then(|live| live.policies.as_ref()),
             )?,
-            tokens,
             config,
         })
     }

@@ -1,0 +1,28 @@
+//! Gate 9 of an order.
+
+use super::budget::UnderWay;
+use crate::admission::SaleGate;
+use crate::http::Refusal;
+use crate::state::{App, Live};
+use std::time::Duration;
+
+/// Asked of who comes when enough are under way to what is left: they will be answered by then.
+const BUDGET_RETRY: Duration = Duration::from_secs(1);
+
+/// A token for an order of this sale, in its turn. What is answered is held until the ledger has answered. Bounded by
+/// `max_wait`. Cancel safe.
+pub(crate) async fn pass<'s>(app: &App, live: &Live, sale: &'s SaleGate) -> Result<UnderWay<'s>, Refusal> {
+    let weight = sale.weight();
+    let Some(under_way) = sale.budget.enter(live.config.tokens.tokens_per_unit) else {
+        app.tokens.counts.of(weight).over_budget();
+        return Err(Refusal::Overloaded(BUDGET_RETRY));
+    };
+    let token = app.tokens.take(&sale.sale, weight).await;
+    let token = token.map_err(|refused| Refusal::Overloaded(refused.retry_after))?;
+    // Whoever waited while the last unit went leaves the token to another sale's orders.
+    if sale.is_sold_out() {
+        token.give_back();
+        return Err(Refusal::SoldOut);
+    }
+    Ok(under_way)
+}

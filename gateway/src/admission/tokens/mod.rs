@@ -1,0 +1,287 @@
+//! Gate 9: the token queue. Tokens come at a rate and at most `burst` of them are kept. A request takes one, or waits for its
+//! turn at most `max_wait`: first come first served in its sale, and sales by their weights.
+//!
+//! ```text
+//! mod.rs      `TokenQueue`: takes, waits, grants
+//! bucket.rs   the generator
+//! budget.rs   how many orders may be under way to the units that are left
+//! fair.rs     who is next
+//! counts.rs   what became of requests, by class of weight
+//! gate.rs     gate 9 of an order
+//! run.rs      grants tokens as they come into being
+//! ```
+//!
+//! Who finds a token and nobody waiting passes under one short lock. Else it is put into the queue, and whoever comes next,
+//! or [`run`] by its timer, grants each token that has come into being to the one whose turn it is, and wakes that one alone.
+//! A waiter that goes away is taken out, and its token, if it had one already, goes to the next: nothing is lost by it.
+//! A token counts against the bound when it is granted, so over any time `t` at most `rate × t + burst` requests pass.
+
+mod bucket;
+mod budget;
+mod counts;
+mod fair;
+mod gate;
+mod run;
+
+pub(crate) use budget::Budget;
+pub(crate) use counts::Counts;
+pub(crate) use gate::pass;
+pub(crate) use run::run;
+
+use bucket::Bucket;
+use fair::{Fair, Place};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+/// Requests that wait, over all sales. More are refused; `rate × max_wait` is the bound that is met first as a rule.
+const WAITING_MAX: usize = 100_000;
+
+/// How the queue works.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenSettings {
+    /// Tokens a second; `None`: no token queue, everybody passes.
+    pub rate_per_s: Option<f64>,
+    /// Tokens kept at most, at least 1.
+    pub burst: u32,
+    /// Longest wait for a token.
+    pub wait_max: Duration,
+    /// Orders under way for each unit of their sale that is left; 0: any number.
+    pub tokens_per_unit: u32,
+}
+
+/// The token queue. Shared by all cores.
+#[derive(Debug)]
+pub struct TokenQueue {
+    on: AtomicBool,
+    state: Mutex<State>,
+    /// Somebody waits for whom [`run`] has no timer yet.
+    wake: Notify,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Debug)]
+struct State {
+    bucket: Option<Bucket>,
+    wait_max: Duration,
+    waiting: Fair<oneshot::Sender<Token>>,
+}
+
+#[derive(Debug)]
+struct Token;
+
+/// A request's token. It is used up, unless it is given back.
+#[derive(Debug)]
+#[must_use]
+pub struct Taken<'q> {
+    queue: &'q TokenQueue,
+    /// `None`: there is no token queue.
+    token: Option<Token>,
+}
+
+/// No token within `max_wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoToken {
+    /// Worth asking again after this time.
+    pub retry_after: Duration,
+}
+
+/// What becomes of a request at first.
+#[derive(Debug)]
+enum Entered<'q> {
+    Passes(Taken<'q>),
+    Waits(Turn<'q>),
+    Refused(NoToken),
+}
+
+/// A request that waits. Dropped, it no longer does.
+#[derive(Debug)]
+struct Turn<'q> {
+    queue: &'q TokenQueue,
+    place: Place,
+    granted: oneshot::Receiver<Token>,
+    /// Not granted by then: refused.
+    until: Instant,
+}
+
+/// Tokens that are granted once the lock is released, each to one waiter.
+type Grants = SmallVec<[(oneshot::Sender<Token>, Token); 8]>;
+
+impl TokenQueue {
+    /// With a full burst.
+    pub fn new(settings: &TokenSettings, now: Instant) -> Self {
+        let bucket = settings.rate_per_s.map(|rate| Bucket::new(rate, settings.burst, now));
+        Self {
+            on: AtomicBool::new(bucket.is_some()),
+            state: Mutex::new(State { bucket, wait_max: settings.wait_max, waiting: Fair::default() }),
+            wake: Notify::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Other settings from now on. Whoever waits goes on waiting, at most as long as was said at the beginning; what the
+    /// bucket holds stays, so that no change gives a new burst.
+    pub fn reconfigure(&self, settings: &TokenSettings, now: Instant) {
+        let mut state = self.state.lock();
+        state.wait_max = settings.wait_max;
+        match (settings.rate_per_s, &mut state.bucket) {
+            (Some(rate), Some(bucket)) => bucket.set(rate, settings.burst, now),
+            (Some(rate), none) => *none = Some(Bucket::new(rate, settings.burst, now)),
+            (None, bucket) => *bucket = None,
+        }
+        self.on.store(state.bucket.is_some(), Ordering::Release);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A token for an order of this sale, in its turn. Bounded by `max_wait`. Cancel safe: whoever goes away leaves its token to
+    /// the next.
+    pub async fn take(&self, sale: &Arc<str>, weight: u32) -> Result<Taken<'_>, NoToken> {
+        if !self.on.load(Ordering::Acquire) {
+            return Ok(Taken { queue: self, token: None });
+        }
+        let counts = self.counts.of(weight);
+        let mut turn = match self.enter(now(), sale, weight) {
+            Entered::Passes(taken) => {
+                counts.taken();
+                return Ok(taken);
+            }
+            Entered::Refused(refusal) => {
+                counts.refused();
+                return Err(refusal);
+            }
+            Entered::Waits(turn) => turn,
+        };
+        let until = tokio::time::Instant::from_std(turn.until);
+        match tokio::time::timeout_at(until, &mut turn.granted).await {
+            Ok(Ok(token)) => {
+                counts.taken_after_wait();
+                Ok(Taken { queue: self, token: Some(token) })
+            }
+            // Nobody drops a waiter's other end without a token.
+            Ok(Err(_)) | Err(_) => {
+                drop(turn);
+                counts.timed_out();
+                Err(NoToken { retry_after: self.expected_wait(now(), sale, weight) })
+            }
+        }
+    }
+
+    /// Requests that wait now.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    fn enter(&self, now: Instant, sale: &Arc<str>, weight: u32) -> Entered<'_> {
+        let mut grants = Grants::new();
+        let mut state = self.state.lock();
+        state.grant(now, &mut grants);
+        let entered = self.enter_locked(&mut state, now, sale, weight);
+        drop(state);
+        self.hand_out(grants, now);
+        entered
+    }
+
+    fn enter_locked(&self, state: &mut State, now: Instant, sale: &Arc<str>, weight: u32) -> Entered<'_> {
+        let passes = |token| Entered::Passes(Taken { queue: self, token });
+        let Some(bucket) = &mut state.bucket else { return passes(None) };
+        let first = state.waiting.is_empty();
+        if first && bucket.take(now) {
+            return passes(Some(Token));
+        }
+        let wait = bucket.until(state.waiting.ahead(sale, weight) + 1.0, now);
+        if wait > state.wait_max || state.waiting.len() >= WAITING_MAX {
+            let retry_after = wait.saturating_sub(state.wait_max);
+            return Entered::Refused(NoToken { retry_after });
+        }
+        let (sender, granted) = oneshot::channel();
+        let place = state.waiting.push(sale, weight, sender);
+        if first {
+            self.wake.notify_one();
+        }
+        Entered::Waits(Turn { queue: self, place, granted, until: now + state.wait_max })
+    }
+
+    /// Grants what has come into being; tells how long until the next token, if somebody waits for it.
+    fn grant_due(&self, now: Instant) -> Option<Duration> {
+        let mut grants = Grants::new();
+        let mut state = self.state.lock();
+        state.grant(now, &mut grants);
+        let next = match &state.bucket {
+            Some(bucket) if !state.waiting.is_empty() => Some(bucket.until(1.0, now)),
+            _ => None,
+        };
+        drop(state);
+        self.hand_out(grants, now);
+        next
+    }
+
+    fn expected_wait(&self, now: Instant, sale: &str, weight: u32) -> Duration {
+        let state = self.state.lock();
+        let ahead = state.waiting.ahead(sale, weight) + 1.0;
+        state.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.until(ahead, now))
+    }
+
+    /// Wakes who was granted a token. Not under the lock: waking may take a system call.
+    fn hand_out(&self, grants: Grants, now: Instant) {
+        for (waiter, token) in grants {
+            if let Err(unused) = waiter.send(token) {
+                self.give_back(unused, now);
+            }
+        }
+    }
+
+    fn give_back(&self, Token: Token, now: Instant) {
+        let mut state = self.state.lock();
+        if let Some(bucket) = &mut state.bucket {
+            bucket.give_back(now);
+        }
+        let waits = !state.waiting.is_empty();
+        drop(state);
+        if waits {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Each token that is there, to whose turn it is.
+    fn grant(&mut self, now: Instant, grants: &mut Grants) {
+        while !self.waiting.is_empty() && self.bucket.as_mut().is_none_or(|bucket| bucket.take(now)) {
+            grants.extend(self.waiting.pop().map(|waiter| (waiter, Token)));
+        }
+    }
+}
+
+impl Taken<'_> {
+    /// The order had no use for it: the next one has it.
+    pub fn give_back(self) {
+        if let Some(unused) = self.token {
+            self.queue.give_back(unused, now());
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.queue.state.lock().waiting.remove(self.place).is_some() {
+            return;
+        }
+        // Its turn had come. A token that is on its way finds nobody, and is given back by who sends it.
+        self.granted.close();
+        if let Ok(unused) = self.granted.try_recv() {
+            self.queue.give_back(unused, now());
+        }
+    }
+}
+
+/// The monotonic clock; that of tokio, so that tests can move it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests;
