@@ -13,6 +13,7 @@ use crate::pipeline::{
     run_proposals, run_settle, size_reserve, snapshots, topics,
 };
 use crate::policy::{self, CorePolicy};
+use crate::proxy::Pool;
 use crate::state::{App, Boot, Connections, Core, CoreLive, Live, LiveError, Stopping, Urls};
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -281,8 +282,9 @@ where
                         tokio::task::spawn_local(redis.clone().run());
                     }
                     let live = CoreLive::new(&app);
-                    main(Rc::new(Core { app, durable, redis, live, policy: CorePolicy::default(), index }))
-                        .await;
+                    let (policy, proxy) = (CorePolicy::default(), Rc::new(Pool::default()));
+                    tokio::task::spawn_local(proxy.clone().run());
+                    main(Rc::new(Core { app, durable, redis, live, policy, proxy, index })).await;
                 });
             }
             Err(error) => {

@@ -8,6 +8,7 @@
 //! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
 //! ledger/      the one door to the ledger, in this process or in Redis
 //! policy/      policies in Lua
+//! proxy/       paths that an upstream answers, behind the same gates
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
 //! metrics.rs   figures for Prometheus
 //! state.rs     what the parts share
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod outcomes;
 pub mod pipeline;
 pub mod policy;
+pub mod proxy;
 pub mod state;
 
 pub use gateway::{Gateway, StartError};

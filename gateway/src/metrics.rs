@@ -52,6 +52,7 @@ impl Collector for Figures {
         self.passes(&mut to)?;
         self.policies(&mut to)?;
         self.tokens(&mut to)?;
+        crate::proxy::encode(&app.live().proxy, &mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;

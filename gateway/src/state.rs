@@ -174,6 +174,8 @@ pub struct Core {
     pub(crate) live: CoreLive,
     /// This thread's VM for policies.
     pub policy: CorePolicy,
+    /// This thread's connections to upstreams.
+    pub proxy: Rc<crate::proxy::Pool>,
     /// Which core.
     pub index: usize,
 }

@@ -114,6 +114,10 @@ problem_types! {
     SequenceMismatch, "sequence-mismatch", 422, "Sequence number used with other messages";
     /// The request did not arrive in time.
     RequestTimeout, "request-timeout", 408, "The request took too long to arrive";
+    /// No upstream of a proxy route could be reached, or it broke off before it answered.
+    UpstreamUnavailable, "upstream-unavailable", 502, "The service behind the gateway cannot be reached";
+    /// The upstream of a proxy route did not answer in time.
+    UpstreamTimeout, "upstream-timeout", 504, "The service behind the gateway did not answer in time";
     /// A fault of the gateway.
     Internal, "internal", 500, "Internal error";
 }

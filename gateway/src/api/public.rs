@@ -2,6 +2,7 @@
 
 use super::{orders, passes, sales, tickets};
 use crate::http::{Answer, Refusal, request};
+use crate::proxy;
 use crate::state::Core;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http::{Method, Request};
@@ -27,6 +28,10 @@ pub async fn serve(core: Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> 
 }
 
 async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Refusal> {
+    // No path of the gateway's own begins otherwise, and none of an upstream's does.
+    if !request.uri().path().starts_with("/v1/") {
+        return proxy::serve(core, request, peer).await;
+    }
     let (head, body) = request.into_parts();
     let segments = request::segments(head.uri.path()).ok_or(Refusal::NotFound)?;
     match (&head.method, segments.as_slice()) {
@@ -56,4 +61,9 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         ) => Err(Refusal::MethodNotAllowed("GET")),
         _ => Err(Refusal::NotFound),
     }
+}
+
+/// A token of the queue that all orders share.
+pub(crate) async fn shared_token(core: &Core) -> Result<(), Refusal> {
+    orders::token(core.live().tokens.as_deref()).await
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, redis.rs, secret.rs, tokens.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, proxy.rs, redis.rs, secret.rs, tokens.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! ```
@@ -13,6 +13,7 @@ mod identity;
 mod pass;
 mod policy;
 mod problem;
+mod proxy;
 mod reader;
 mod redis;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use pass::PassSettings;
 pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use policy::PolicySettings;
 pub use problem::{ConfigProblem, Place};
+pub use proxy::{Balance, HostRule, Needed, ProxyRoute};
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Secret,

@@ -391,6 +391,17 @@ impl<'a> Section<'_, 'a> {
         Some((texts.collect(), found.place.clone()))
     }
 
+    /// One text, or a list of them, with its place, when the key is written; it has no default.
+    pub(super) fn text_or_texts(&mut self, key: &'static str) -> Option<(Vec<String>, Place)> {
+        let is_list =
+            self.table.and_then(|table| table.get(key)).is_some_and(|value| value.get_ref().is_array());
+        if is_list {
+            self.texts_or(key)
+        } else {
+            self.text_or(key, None).map(|(text, place)| (vec![text], place))
+        }
+    }
+
     /// True or false.
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         let Some(found) = self.take(key, default.to_string()) else { return default };

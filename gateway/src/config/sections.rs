@@ -7,7 +7,7 @@ use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart,
 };
-use super::{identity, pass, policy, problem::Place, redis, tokens};
+use super::{identity, pass, policy, problem::Place, proxy, redis, tokens};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +51,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         sales: sales(root, shared, passes),
         pass,
         policy: policy::read(root),
+        proxy: proxy::read(root, &listen),
         listen,
     }
 }

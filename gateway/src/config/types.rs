@@ -37,6 +37,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `[[sale]]`, created at start when they do not exist yet.
     pub sales: Vec<SaleAtStart>,
+    /// `[[proxy]]`
+    pub proxy: Vec<super::ProxyRoute>,
 }
 
 /// Listeners and the bounds on what they accept.

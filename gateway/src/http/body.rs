@@ -1,10 +1,10 @@
 //! Bodies: what an answer carries, and reading a request's with a bound.
 
+use crate::proxy::{Cut, Download};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub enum Body {
     },
     /// Comes piece by piece (server-sent events). Ends when the sender is dropped.
     Stream(mpsc::Receiver<Bytes>),
+    /// Comes from an upstream, as fast as the client takes it.
+    Proxied(Box<Download>),
 }
 
 impl From<Bytes> for Body {
@@ -42,12 +44,9 @@ impl From<Vec<Bytes>> for Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Pieces { pieces, bytes } => Poll::Ready(pieces.pop_front().map(|piece| {
@@ -57,6 +56,7 @@ impl HttpBody for Body {
             Self::Stream(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Proxied(download) => Pin::new(&mut **download).poll_frame(cx),
         }
     }
 
@@ -65,6 +65,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_none(),
             Self::Pieces { pieces, .. } => pieces.is_empty(),
             Self::Stream(_) => false,
+            Self::Proxied(download) => download.is_end_stream(),
         }
     }
 
@@ -73,6 +74,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Pieces { bytes, .. } => SizeHint::with_exact(*bytes),
             Self::Stream(_) => SizeHint::default(),
+            Self::Proxied(download) => download.size_hint(),
         }
     }
 }

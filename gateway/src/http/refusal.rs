@@ -22,6 +22,8 @@ pub enum Refusal {
     NotFound,
     /// Path exists; these methods do.
     MethodNotAllowed(&'static str),
+    /// The route does not forward the method; those it does.
+    MethodNotForwarded(HeaderValue),
     /// Identity missing or not proven; why.
     Unauthenticated(&'static str),
     /// The inner listener's token is missing or wrong.
@@ -102,6 +104,10 @@ pub enum Refusal {
     SequenceMismatch,
     /// The queue cannot serve this now; why.
     QueueBusy(&'static str),
+    /// No upstream of the route could be reached, or it broke off.
+    UpstreamUnavailable,
+    /// An upstream did not answer in time.
+    UpstreamTimeout,
 }
 
 /// Pause asked for where the log is full or behind.
@@ -117,7 +123,7 @@ impl Refusal {
             Self::PayloadTooLarge => ProblemType::PayloadTooLarge,
             Self::RequestTimeout => ProblemType::RequestTimeout,
             Self::NotFound => ProblemType::NotFound,
-            Self::MethodNotAllowed(_) => ProblemType::MethodNotAllowed,
+            Self::MethodNotAllowed(_) | Self::MethodNotForwarded(_) => ProblemType::MethodNotAllowed,
             Self::Unauthenticated(_) | Self::TokenMissing => ProblemType::Unauthenticated,
             Self::Forbidden => ProblemType::Forbidden,
             Self::SaleNotFound => ProblemType::SaleNotFound,
@@ -154,6 +160,8 @@ impl Refusal {
             Self::AlreadyResolved(_) => ProblemType::AlreadyResolved,
             Self::SequenceTooOld => ProblemType::SequenceTooOld,
             Self::SequenceMismatch => ProblemType::SequenceMismatch,
+            Self::UpstreamUnavailable => ProblemType::UpstreamUnavailable,
+            Self::UpstreamTimeout => ProblemType::UpstreamTimeout,
         }
     }
 
@@ -175,7 +183,9 @@ impl Refusal {
             | Self::TopicReserved
             | Self::TopicNotFound
             | Self::GroupNotFound
-            | Self::SequenceMismatch => plain(kind),
+            | Self::SequenceMismatch
+            | Self::UpstreamUnavailable
+            | Self::UpstreamTimeout => plain(kind),
             Self::TransactionNotFound => problem(&document().detail(
                 "it never was one, it was resolved long ago, or it was begun at another gateway: ask that one",
             )),
@@ -195,6 +205,11 @@ impl Refusal {
             Self::MethodNotAllowed(allowed) => {
                 let mut answer = plain(kind);
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                answer
+            }
+            Self::MethodNotForwarded(allowed) => {
+                let mut answer = plain(kind);
+                answer.headers_mut().insert(ALLOW, allowed.clone());
                 answer
             }
             Self::Unauthenticated(why) => challenge(problem(&document().detail(*why))),

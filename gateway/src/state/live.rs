@@ -9,6 +9,7 @@ use crate::admission::pass::{KeyFailure, Passes};
 use crate::admission::{Identity, Quotas};
 use crate::config::Config;
 use crate::policy::{Policies, PolicyError};
+use crate::proxy::Routes;
 use arc_swap::{ArcSwap, Cache};
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -29,6 +30,8 @@ pub struct Live {
     pub passes: Passes,
     /// Gate 7; `None` is off.
     pub policies: Option<Arc<Policies>>,
+    /// Paths that upstreams answer.
+    pub proxy: Routes,
 }
 
 /// Settings are good as text, and what they name cannot be used.
@@ -72,6 +75,7 @@ impl Live {
                 config.listen.threads + 1,
                 previous.and_then(|live| live.policies.as_ref()),
             )?,
+            proxy: Routes::new(&config.proxy, previous.map(|live| &live.proxy)),
             config,
         })
     }
