@@ -10,6 +10,7 @@
 //! http.rs        requests and answers, event streams
 //! shop.rs        sales, orders, transitions and audits in a word each
 //! crowd.rs       buyers and workers under way, and what they were told
+//! upstream.rs    a service behind the gateway, down to its bytes
 //! patience.rs    waiting for a condition, with a bound
 //! ports.rs       free ports that no other test takes
 //! ```
@@ -29,6 +30,7 @@ mod ports;
 mod server;
 mod settings;
 mod shop;
+mod upstream;
 
 pub use self::http::{Event, EventStream, Http, Reply, raw_exchange};
 pub use artifacts::{gateway_binary, order_worker_binary, workspace_dir};
@@ -41,3 +43,4 @@ pub use ports::free_ports;
 pub use server::{Ended, Server, run_to_its_end};
 pub use settings::Settings;
 pub use shop::{Sale, Shop};
+pub use upstream::{Act, Seen, Upstream, raw_answer};

@@ -151,6 +151,16 @@ fn route(section: &mut Section<'_, '_>, listen: &Listen) -> ProxyRoute {
         let help = "take rate_per_s out to use the queue of [admission.tokens], or shared_tokens to use one of its own";
         section.problem(place, "shared_tokens", "is true while rate_per_s is set", Some(help.to_owned()));
     }
+    let identity = section.choice(
+        "identity",
+        &[("required", Needed::Required), ("optional", Needed::Optional), ("none", Needed::None)],
+    );
+    let pass_of_sale = pass_of_sale(section);
+    if pass_of_sale.is_some() && identity != Needed::Required {
+        let place = section.place_of("pass_of_sale");
+        let message = "is set while identity is not \"required\"";
+        section.problem(place, "pass_of_sale", message, Some("a pass belongs to a buyer".to_owned()));
+    }
     ProxyRoute {
         name,
         allow: HeaderValue::from_str(&methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "))
@@ -162,15 +172,12 @@ fn route(section: &mut Section<'_, '_>, listen: &Listen) -> ProxyRoute {
             &[("round_robin", Balance::RoundRobin), ("least_loaded", Balance::LeastLoaded)],
         ),
         tls,
-        identity: section.choice(
-            "identity",
-            &[("required", Needed::Required), ("optional", Needed::Optional), ("none", Needed::None)],
-        ),
+        identity,
         identity_header: identity_header(section),
         quotas: section.flag("quotas", true),
         blacklist: section.flag("blacklist", true),
         policies: section.flag("policies", false),
-        pass_of_sale: pass_of_sale(section),
+        pass_of_sale,
         tokens: (rate_per_s > 0).then_some(super::Tokens { rate_per_s, burst, max_wait_ms }),
         shared_tokens,
         in_flight_max: section.number("in_flight_max", 256, 1..=1_000_000, "requests") as usize,

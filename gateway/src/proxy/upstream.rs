@@ -38,16 +38,13 @@ impl Address {
             return Err("has a path");
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) => {
-                if https {
-                    443
-                } else {
-                    80
-                }
-            }
-            (Some(_), Some(port)) if port > 0 => port,
-            (Some(_), _) => return Err("has no port of 1 to 65535"),
+        // The library finds no port in `:99999`.
+        let written =
+            authority.as_str().rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        let port = match written {
+            None if https => 443,
+            None => 80,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("has no port of 1 to 65535")?,
         };
         if host.is_empty() {
             return Err("names no host");
