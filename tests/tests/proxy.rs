@@ -118,6 +118,9 @@ async fn an_upstream_that_is_gone_or_silent_is_a_problem_document() {
     let began = Instant::now();
     get(&server, "/shop/").await.expect_problem(504, "upstream-timeout");
     assert!(began.elapsed() >= Duration::from_millis(200));
+    let metrics = server.shop.inner.get("/metrics", &[]).await.text;
+    let counted = "tidegate_proxy_requests_total{route=\"shop\",outcome=\"upstream-timeout\"} 1";
+    assert!(metrics.contains(counted) && metrics.contains("le=\"+Inf\",route=\"shop\"} 0"), "{metrics}");
     silent.until_ended(1).await;
 
     for nonsense in [
@@ -130,11 +133,6 @@ async fn an_upstream_that_is_gone_or_silent_is_a_problem_document() {
         get(&server, "/shop/").await.expect_problem(502, "upstream-unavailable");
         assert_eq!(bad.seen().len(), 1, "{nonsense:?}: a new connection says the same again");
     }
-    let metrics = server.shop.inner.get("/metrics", &[]).await.text;
-    assert!(
-        metrics.contains("tidegate_proxy_requests_total{route=\"shop\",outcome=\"upstream-unavailable\"} 1"),
-        "{metrics}"
-    );
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use super::watchdog::{Ticks, Watchdog};
 use crate::http::Body;
+use crate::proxy::Cut;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -193,12 +193,9 @@ impl Drop for Told {
 
 impl HttpBody for Told {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending() && self.waits.is_none() {
             self.waits = Some(self.activity.work());

@@ -55,17 +55,7 @@ impl Download {
     ) -> Self {
         let over = from.is_end_stream();
         let sender = Some(sender);
-        Self {
-            from,
-            sender,
-            upload,
-            pool,
-            route,
-            under_way,
-            _flight: flight,
-            over,
-            silence: None,
-        }
+        Self { from, sender, upload, pool, route, under_way, _flight: flight, over, silence: None }
     }
 
     fn cut(&mut self, why: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
