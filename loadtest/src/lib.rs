@@ -8,6 +8,7 @@
 //! run/          the stages of one run, in order
 //! process.rs    child processes, never left behind
 //! gateway/      the gateways as child processes, and the list of their addresses
+//! proxied/      a service behind a route of the gateway, and its clients
 //! redis/        the Redis of a run, and what may happen to it
 //! buyers/       open-loop requests, retries, polls
 //! workers/      receive, create, pay, ack; the event reader; the order database
@@ -27,6 +28,7 @@ mod evidence;
 mod gateway;
 mod process;
 mod progress;
+mod proxied;
 mod redis;
 mod report;
 mod run;

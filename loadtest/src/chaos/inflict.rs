@@ -89,7 +89,7 @@ impl Stage<'_> {
         }
         tokio::time::sleep(Duration::from_millis(kill.down_ms)).await;
         let reach = self.redis.as_ref().map(|redis| redis.reach());
-        let Some(setting) = self.plan.setting(reach.as_ref()) else { return Ok(Some(fault)) };
+        let Some(setting) = self.plan.setting(reach.as_ref(), None) else { return Ok(Some(fault)) };
         // The folder is gone, whatever becomes of the newcomer.
         seen.push(fault);
         fleet.replace(kill.gateway, &setting).await?;

@@ -5,6 +5,7 @@
 //! ticket.rs    ticket ids
 //! buyers.rs    what buyers were told
 //! workers.rs   what workers received, and what their acks, creations and payments were answered
+//! proxied.rs   what a service behind the gateway saw, and who asked for it
 //! orders.rs    what the workers' database holds at the end
 //! faults.rs    what this program did to gateways, Redis and its own workers
 //! ```
@@ -13,12 +14,14 @@
 mod buyers;
 mod faults;
 mod orders;
+mod proxied;
 mod ticket;
 mod workers;
 
 pub(crate) use buyers::{BuyersSaw, KeyConflict, NotYetKnown, Sighting, Told};
 pub(crate) use faults::{ExitSeen, FaultKind, FaultSeen, FaultWanted, StopSeen};
 pub(crate) use orders::{OrderRow, RowState};
+pub(crate) use proxied::{ClientsSaw, ProxySaw, UpstreamSaw};
 pub(crate) use ticket::{Table, TicketId};
 pub(crate) use workers::{AckSeen, CreatedSeen, Delivery, EventSeen, PaymentSeen, WorkersSaw};
 
@@ -52,6 +55,8 @@ pub(crate) struct Evidence {
     /// Several gateways share the ledger: the record of one ticket may stand in two logs.
     pub(crate) shared: bool,
     pub(crate) tokens: Option<Tokens>,
+    /// Of a service behind the gateway.
+    pub(crate) proxied: Option<ProxySaw>,
     pub(crate) faults_wanted: Vec<FaultWanted>,
     pub(crate) faults: Vec<FaultSeen>,
     pub(crate) stop_wanted: bool,

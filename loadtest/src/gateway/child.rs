@@ -32,6 +32,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) binary: &'a Path,
     pub(crate) scenario: &'a Scenario,
     pub(crate) redis: Option<&'a Reach>,
+    /// A service behind the route of `[proxy]`.
+    pub(crate) upstream: Option<SocketAddr>,
     /// For its configuration and log.
     pub(crate) report_dir: &'a Path,
 }
@@ -66,8 +68,7 @@ impl Child {
         let ports = free_ports().map_err(prepare("ports"))?;
         std::fs::create_dir_all(data_dir).map_err(prepare("data folder"))?;
         let config = setting.report_dir.join(format!("{name}.toml"));
-        std::fs::write(&config, config::text(setting.scenario, setting.redis, ports, data_dir)?)
-            .map_err(prepare("configuration"))?;
+        std::fs::write(&config, config::text(setting, ports, data_dir)?).map_err(prepare("configuration"))?;
         let log = setting.report_dir.join(format!("{name}.log"));
         let _ = std::fs::remove_file(&log);
         let process = launch(&what, setting.binary, &config, &log)?;

@@ -1,7 +1,9 @@
 //! The configuration a child is started with: loopback, sync mode, no quotas (all load comes from one address).
 
+use super::Setting;
+use crate::proxied;
 use crate::redis::Reach;
-use crate::scenario::Scenario;
+use crate::scenario::{Limit, Scenario};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,6 +15,20 @@ struct Config<'a> {
     ledger: Ledger<'a>,
     identity: Mode,
     admission: Admission,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    proxy: Vec<Route>,
+}
+
+#[derive(Serialize)]
+struct Route {
+    name: &'static str,
+    path: &'static str,
+    upstream: String,
+    rate_per_s: u64,
+    burst: u64,
+    max_wait_ms: u64,
+    /// The limit alone decides how many are there.
+    in_flight_max: u64,
 }
 
 #[derive(Serialize)]
@@ -70,11 +86,11 @@ struct Quota {
 
 /// The configuration file's text; the ledger is in Redis when there is one to reach.
 pub(super) fn text(
-    scenario: &Scenario,
-    redis: Option<&Reach>,
+    setting: &Setting<'_>,
     [public, inner]: [SocketAddr; 2],
     data: &Path,
 ) -> Result<String, toml::ser::Error> {
+    let Setting { scenario, redis, upstream, .. } = *setting;
     let tokens = scenario.gateway.tokens.map(|tokens| Tokens {
         rate_per_s: tokens.rate_per_s,
         burst: tokens.burst,
@@ -98,6 +114,23 @@ pub(super) fn text(
         data: Data { dir: data, flush: "sync" },
         ledger,
         identity: Mode { mode: "header" },
+        proxy: route(scenario, upstream).into_iter().collect(),
         admission: Admission { tokens, quota: Quota { buyer_per_s: 0, ip_per_s: 0 } },
+    })
+}
+
+fn route(scenario: &Scenario, upstream: Option<SocketAddr>) -> Option<Route> {
+    let (settings, upstream) = (scenario.proxy?, upstream?);
+    // Without a limit nothing is waited for.
+    let none = Limit { rate_per_s: 0, burst: 1, max_wait_ms: 0 };
+    let Limit { rate_per_s, burst, max_wait_ms } = settings.limit.unwrap_or(none);
+    Some(Route {
+        name: "fragile",
+        path: proxied::PATH,
+        upstream: format!("http://{upstream}"),
+        rate_per_s,
+        burst,
+        max_wait_ms,
+        in_flight_max: 100_000,
     })
 }

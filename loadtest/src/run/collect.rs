@@ -76,6 +76,7 @@ pub(super) async fn collect(
         other_audits: audits.collect(),
         offsets,
         shared: scenario.gateway.count > 1,
+        proxied: rush.proxied,
         tokens: scenario.gateway.tokens,
         faults_wanted: scenario.faults.timed().iter().map(wanted).collect(),
         faults: rush.faults,

@@ -111,12 +111,16 @@ pub(crate) async fn run(plan: &Plan, progress: &Progress) -> Result<Finished, Ru
 
 impl Plan {
     /// What a gateway of ours is started with.
-    pub(crate) fn setting<'a>(&'a self, redis: Option<&'a Reach>) -> Option<Setting<'a>> {
+    pub(crate) fn setting<'a>(
+        &'a self,
+        redis: Option<&'a Reach>,
+        upstream: Option<SocketAddr>,
+    ) -> Option<Setting<'a>> {
         match &self.target {
             Target::Running { .. } => None,
             Target::Spawn(binary) => {
                 let (scenario, report_dir) = (&self.scenario, self.report_dir.as_path());
-                Some(Setting { binary, scenario, redis, report_dir })
+                Some(Setting { binary, scenario, redis, upstream, report_dir })
             }
         }
     }

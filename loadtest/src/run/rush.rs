@@ -4,7 +4,8 @@ use super::setup::Stand;
 use super::{Plan, RunError};
 use crate::buyers::{Crowd, Tally};
 use crate::chaos;
-use crate::evidence::{BuyersSaw, FaultSeen, StopSeen};
+use crate::evidence::{BuyersSaw, FaultSeen, ProxySaw, StopSeen};
+use crate::proxied::Clients;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(super) struct Rush {
     pub(super) faults: Vec<FaultSeen>,
     pub(super) restart_failed: Option<String>,
     pub(super) stop: Option<StopSeen>,
+    pub(super) proxied: Option<ProxySaw>,
 }
 
 pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunError> {
@@ -39,6 +41,10 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
         std::sync::Arc::clone(live),
     )
     .map_err(local("generator threads"))?;
+    let gateway = stand.roster.members()[0].public;
+    let clients =
+        scenario.proxy.map(|settings| Clients::start(settings, gateway, clock, start_us)).transpose();
+    let clients = clients.map_err(local("clients of the service"))?;
 
     let (mut fleet, mut redis) = (stand.fleet.take(), stand.redis.take());
     let mut seen = Vec::new();
@@ -81,8 +87,19 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
         .await
         .map_err(|error| local("generator threads")(std::io::Error::other(error)))?
         .map_err(local("generator threads"))?;
+    let proxied = match (scenario.proxy, clients, stand.upstream.take()) {
+        (Some(settings), Some(clients), Some(upstream)) => {
+            let ended = tokio::task::spawn_blocking(move || {
+                let clients = clients.join()?;
+                Ok(ProxySaw { settings, clients, upstream: upstream.end()? })
+            });
+            Some(ended.await.unwrap_or_else(|error| Err(std::io::Error::other(error))))
+        }
+        _ => None,
+    };
+    let proxied = proxied.transpose().map_err(local("service behind the gateway"))?;
     let restart_failed = harmed.err().map(|error| error.to_string());
-    Ok(Rush { tally, buyers, faults: seen, restart_failed, stop })
+    Ok(Rush { tally, buyers, faults: seen, restart_failed, stop, proxied })
 }
 
 /// Every unit is paid for: nothing can come back any more.

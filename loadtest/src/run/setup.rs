@@ -4,6 +4,7 @@ use super::{Plan, RunError, Target};
 use crate::buyers::Live;
 use crate::clock::Clock;
 use crate::gateway::{Fleet, Roster};
+use crate::proxied::Upstream;
 use crate::redis::Deployment;
 use crate::workers::{Crew, Database, EventReader, Figures, Floor, ORDER_WORKERS, ORDERS};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(super) struct Stand {
     /// Of ours; before Redis, so that it ends first.
     pub(super) fleet: Option<Fleet>,
     pub(super) redis: Option<Deployment>,
+    /// A service behind the gateway.
+    pub(super) upstream: Option<Upstream>,
     /// Data folders of ours.
     pub(super) data_dir: Option<tempfile::TempDir>,
     pub(super) roster: Arc<Roster>,
@@ -34,6 +37,8 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
     let patience = Duration::from_millis(scenario.bounds.start_ms + 5_000);
     let roster = Arc::new(Roster::new(plan.token.clone(), patience));
     let (mut fleet, mut redis, mut data_dir) = (None, None, None);
+    let upstream = scenario.proxy.map(|settings| Upstream::start(settings, clock)).transpose();
+    let upstream = upstream.map_err(local("service behind the gateway"))?;
     if let Target::Running { public, inner } = &plan.target {
         roster.join(0, *public, inner)?;
     } else {
@@ -45,7 +50,7 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
             redis = Some(Deployment::start(settings, dir.path(), &plan.report_dir).await?);
         }
         let reach = redis.as_ref().map(Deployment::reach);
-        if let Some(setting) = plan.setting(reach.as_ref()) {
+        if let Some(setting) = plan.setting(reach.as_ref(), upstream.as_ref().map(|upstream| upstream.addr)) {
             fleet = Some(Fleet::start(&setting, dir.path(), Arc::clone(&roster)).await?);
         }
         data_dir = Some(dir);
@@ -95,6 +100,7 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
         clock,
         fleet,
         redis,
+        upstream,
         data_dir,
         roster,
         sale,

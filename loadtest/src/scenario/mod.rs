@@ -4,25 +4,30 @@
 //!
 //! ```text
 //! faults.rs  what goes wrong on purpose
+//! proxy.rs   a service behind the gateway, and who asks it
 //! rules.rs   which values make no sense
 //! ```
 
 mod faults;
+mod proxy;
 mod rules;
 
 pub(crate) use faults::{
     EmptyRedis, Failover, Fault, Faults, Kill, KillRedis, KillWorker, StopGateway, StopWorkers, Timed,
 };
 
+pub(crate) use proxy::{Limit, Proxy};
+
 use serde::Deserialize;
 use std::path::Path;
 
 /// Compiled-in scenarios, by the name given on the command line.
-pub(crate) const BUILT_IN: [(&str, &str); 13] = [
+pub(crate) const BUILT_IN: [(&str, &str); 14] = [
     ("demo", include_str!("../../scenarios/demo.toml")),
     ("crash", include_str!("../../scenarios/crash.toml")),
     ("stale", include_str!("../../scenarios/stale.toml")),
     ("tokens", include_str!("../../scenarios/tokens.toml")),
+    ("proxy", include_str!("../../scenarios/proxy.toml")),
     ("redis_demo", include_str!("../../scenarios/redis_demo.toml")),
     ("redis_kill_gateway", include_str!("../../scenarios/redis_kill_gateway.toml")),
     ("redis_delete_gateway", include_str!("../../scenarios/redis_delete_gateway.toml")),
@@ -49,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) gateway: Gateway,
     /// Present: the ledger is in a Redis that `--spawn` starts too.
     pub(crate) redis: Option<Redis>,
+    /// Present: a service stands behind a route of the gateway. Needs `--spawn`.
+    pub(crate) proxy: Option<Proxy>,
     #[serde(default)]
     pub(crate) faults: Faults,
     #[serde(default)]
@@ -284,7 +291,7 @@ impl Scenario {
     /// It needs gateways and a Redis of our own.
     pub(crate) fn needs_spawn(&self) -> bool {
         let faults = self.faults.timed();
-        let alone = self.gateway.count == 1 && self.redis.is_none();
+        let alone = self.gateway.count == 1 && self.redis.is_none() && self.proxy.is_none();
         !alone || faults.iter().any(|timed| !matches!(timed.what, Fault::KillWorker(_)))
     }
 

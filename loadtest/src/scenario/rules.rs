@@ -37,10 +37,11 @@ impl Scenario {
         .into_iter()
         .chain(self.fleet_rules())
         .find_map(|(holds, what)| (!holds).then_some(what))
+        .or_else(|| self.proxy.as_ref().and_then(super::Proxy::fault))
     }
 
     /// What must be of gateways, Redis and faults.
-    fn fleet_rules(&self) -> [(bool, &'static str); 13] {
+    fn fleet_rules(&self) -> [(bool, &'static str); 14] {
         let (count, f) = (self.gateway.count as usize, &self.faults);
         let redis_faults = f.kill_redis.is_some() || f.empty_redis.is_some() || f.failover.is_some();
         let sentinel = self.redis.as_ref().is_some_and(|redis| redis.sentinel);
@@ -53,6 +54,10 @@ impl Scenario {
             (
                 count == 1 || self.gateway.tokens.is_none(),
                 "gateway.tokens bounds one gateway alone: it needs gateway.count = 1",
+            ),
+            (
+                count == 1 || self.proxy.is_none(),
+                "proxy bounds one gateway alone: it needs gateway.count = 1",
             ),
             (!redis_faults || self.redis.is_some(), "faults of Redis need a section [redis]"),
             (f.failover.is_none() || sentinel, "faults.failover needs redis.sentinel = true"),

@@ -9,6 +9,7 @@
 //! delivery.rs    no_late_delivery, acked_not_redelivered, no_lost_message
 //! payments.rs    paid_is_paid
 //! tokens.rs      tokens_bounded
+//! proxied.rs     upstream_bounded, proxied_all_answered, proxy_conclusive
 //! stale.rs       stale_all_dropped, stale_units_resold, stale_buyers_told
 //! fleet.rs       gateways_agree, one_owner_delivers
 //! faults.rs      crash_conclusive, fault_conclusive
@@ -23,6 +24,7 @@ mod faults;
 mod findings;
 mod fleet;
 mod payments;
+mod proxied;
 mod stale;
 mod stock;
 mod tokens;
@@ -65,6 +67,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
         buyers::every_buyer_answered(&dossier),
     ];
     invariants.extend(tokens::tokens_bounded(&dossier));
+    invariants.extend(proxied::invariants(&dossier));
     invariants.extend(stale::invariants(&dossier));
     invariants.extend(fleet::invariants(&dossier));
     invariants.extend(faults::conclusive(&dossier));

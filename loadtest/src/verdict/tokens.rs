@@ -37,18 +37,18 @@ pub(super) fn tokens_bounded(dossier: &Dossier<'_>) -> Option<Invariant> {
 
 /// The window with the most admissions above (or least below) the bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Window {
-    from_us: u64,
-    until_us: u64,
-    admitted: u64,
+pub(super) struct Window {
+    pub(super) from_us: u64,
+    pub(super) until_us: u64,
+    pub(super) admitted: u64,
     /// Admissions above rate × time + burst; negative when there was room.
-    excess: f64,
+    pub(super) excess: f64,
 }
 
 /// Sweeps the start of the window from late to early. A tree over the ends keeps, for each end `e`, the number of
 /// admissions inside minus rate × e; adding one admission raises all ends from its answer on: O(n log n) for all
 /// n² windows.
-fn worst_window(admissions: &[(u64, u64)], tokens: Tokens) -> Option<Window> {
+pub(super) fn worst_window(admissions: &[(u64, u64)], tokens: Tokens) -> Option<Window> {
     let per_us = tokens.rate_per_s as f64 / 1_000_000.0;
     let mut ends: Vec<u64> = admissions.iter().map(|(_, told_us)| *told_us).collect();
     ends.sort_unstable();

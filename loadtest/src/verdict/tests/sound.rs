@@ -155,6 +155,7 @@ pub(super) fn sound() -> Evidence {
             }),
         }],
         shared: false,
+        proxied: None,
         tokens: Some(Tokens { rate_per_s: 10, burst: 3, max_wait_ms: 0 }),
         faults_wanted: Vec::new(),
         faults: Vec::new(),
