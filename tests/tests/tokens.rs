@@ -72,7 +72,10 @@ async fn fm25_a_hot_sale_does_not_starve_the_others_and_weights_count() {
         ended.unwrap();
     }
     let metrics = shop.inner.get("/metrics", &[]).await.text;
-    assert!(metrics.contains("tidegate_token_orders_total{weight=\"2-9\",outcome=\"taken_after_wait\"}"), "{metrics}");
+    assert!(
+        metrics.contains("tidegate_token_orders_total{weight=\"2-9\",outcome=\"taken_after_wait\"}"),
+        "{metrics}"
+    );
 }
 
 /// Ten orders wait for the two units that are left at most, whatever the crowd; and each unit that comes back is sold.

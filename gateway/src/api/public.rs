@@ -62,8 +62,3 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Res
         _ => Err(Refusal::NotFound),
     }
 }
-
-/// A token of the queue that all orders share.
-pub(crate) async fn shared_token(core: &Core) -> Result<(), Refusal> {
-    orders::token(core.live().tokens.as_deref()).await
-}

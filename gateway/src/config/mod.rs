@@ -29,7 +29,7 @@ pub use pass::PassSettings;
 pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use policy::PolicySettings;
 pub use problem::{ConfigProblem, Place};
-pub use proxy::{Balance, HostRule, Needed, ProxyRoute};
+pub use proxy::{Balance, HostRule, Needed, ProxyRoute, RouteTokens};
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Secret,

@@ -51,7 +51,7 @@ pub struct ProxyRoute {
     /// A pass of this sale is needed.
     pub pass_of_sale: Option<String>,
     /// A token queue of its own; `None` is off.
-    pub tokens: Option<super::Tokens>,
+    pub tokens: Option<RouteTokens>,
     /// A token of the shared queue is needed.
     pub shared_tokens: bool,
     /// Requests at the upstreams at once, over all cores.
@@ -76,6 +76,17 @@ pub struct ProxyRoute {
     pub host: HostRule,
     /// Set on every request.
     pub add_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The token queue of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteTokens {
+    /// Requests a second, at least 1.
+    pub rate_per_s: u32,
+    /// … and at once, at least 1.
+    pub burst: u32,
+    /// A request waits for its turn at most so long.
+    pub max_wait_ms: u64,
 }
 
 /// Which of a route's upstreams is asked next.
@@ -178,7 +189,7 @@ fn route(section: &mut Section<'_, '_>, listen: &Listen) -> ProxyRoute {
         blacklist: section.flag("blacklist", true),
         policies: section.flag("policies", false),
         pass_of_sale,
-        tokens: (rate_per_s > 0).then_some(super::Tokens { rate_per_s, burst, max_wait_ms }),
+        tokens: (rate_per_s > 0).then_some(RouteTokens { rate_per_s, burst, max_wait_ms }),
         shared_tokens,
         in_flight_max: section.number("in_flight_max", 256, 1..=1_000_000, "requests") as usize,
         connect_timeout_ms: section.number("connect_timeout_ms", 1_000, 10..=60_000, "ms"),

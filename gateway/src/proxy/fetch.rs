@@ -23,6 +23,9 @@ use tracing::debug;
 /// Pause asked for while all places at the upstreams are taken.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
+/// A route that takes tokens of the orders' queue counts there as one sale of this weight.
+const SHARED_WEIGHT: u32 = 1;
+
 /// A request as it goes out: cleaned, with nothing of the client's connection left in it.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -89,7 +92,8 @@ pub async fn fetch(core: &Core, route: &Arc<Route>, outgoing: Outgoing) -> Resul
 /// The token, of the route's own queue or of the one that all orders share.
 async fn enter(core: &Core, route: &Route) -> Result<(), Refusal> {
     if route.settings.shared_tokens {
-        return crate::api::public::shared_token(core).await;
+        let token = core.app.tokens.take(&route.shared_name, SHARED_WEIGHT).await;
+        return token.map(|_used| ()).map_err(|none| Refusal::Overloaded(none.retry_after));
     }
     match &route.pace {
         Some(pace) => pace.enter().await.map_err(Refusal::Overloaded),

@@ -20,6 +20,8 @@ pub struct Route {
     /// As configured.
     pub settings: ProxyRoute,
     pub(super) pace: Option<Arc<Pace>>,
+    /// What the route is called among the sales that share tokens; no sale has such an id.
+    pub(super) shared_name: Arc<str>,
     pub(super) in_flight: Arc<AtomicUsize>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) turn: AtomicUsize,
@@ -68,9 +70,10 @@ impl Routes {
 
 impl Route {
     fn new(settings: ProxyRoute, before: Option<&Self>) -> Self {
-        let pace = settings.tokens.map(|tokens| {
-            let kept = before.and_then(|before| before.pace.clone()).filter(|pace| pace.is_of(&tokens));
-            kept.unwrap_or_else(|| Arc::new(Pace::new(tokens)))
+        let pace = settings.tokens.map(|tokens| match before.and_then(|before| before.pace.as_ref()) {
+            Some(pace) if pace.is_of(&tokens) => pace.clone(),
+            Some(pace) => Arc::new(pace.changed(tokens)),
+            None => Arc::new(Pace::new(tokens)),
         });
         let upstream = |address: &Address| {
             // How a server's certificate is checked may have changed: then no connection of before is good.
@@ -80,6 +83,7 @@ impl Route {
         };
         Self {
             pace,
+            shared_name: format!("proxy:{}", settings.name).into(),
             in_flight: before.map_or_else(Arc::default, |before| before.in_flight.clone()),
             upstreams: settings.upstreams.iter().map(upstream).collect(),
             turn: AtomicUsize::new(0),
