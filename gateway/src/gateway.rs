@@ -14,6 +14,7 @@ use crate::pipeline::{
 };
 use crate::policy::{self, CorePolicy};
 use crate::proxy::Pool;
+use crate::reload::{self, Reloads};
 use crate::state::{App, Boot, Connections, Core, CoreLive, Live, LiveError, Stopping, Urls};
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -121,6 +122,7 @@ impl Gateway {
             tasks.spawn_local(policy::run_reload(core.clone()));
             tasks.spawn_local(crate::admission::run_key_reload(core.clone()));
             tasks.spawn_local(tokens::run(core.clone()));
+            tasks.spawn_local(reload::run(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -203,6 +205,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         checks: CheckNews::default(),
         searches: Semaphore::new(SEARCHES_MAX),
         rates: Rates::default(),
+        reloads: Reloads::default(),
         started_at_ms: clock.now_ms(),
         tokens: TokenQueue::new(&config.tokens, Instant::now()),
         live: Arc::new(ArcSwap::from_pointee(Live::build(config, None, &clock)?)),
@@ -297,13 +300,17 @@ where
 }
 
 async fn run_core(core: Rc<Core>, public: std::net::TcpListener, inner: std::net::TcpListener) {
-    let live = core.live();
-    let listen = &live.config.listen;
-    let watchdog = Watchdog::new(
-        Duration::from_millis(listen.header_timeout_ms),
-        Duration::from_millis(listen.idle_timeout_ms),
-    );
-    tokio::task::spawn_local(watchdog.clone().run());
+    let (settings, ms) = (core.clone(), Duration::from_millis);
+    let bounds = move || {
+        let live = settings.live();
+        (ms(live.config.listen.header_timeout_ms), ms(live.config.listen.idle_timeout_ms))
+    };
+    let (header_timeout, idle_timeout) = bounds();
+    let watchdog = Watchdog::new(header_timeout, idle_timeout);
+    tokio::task::spawn_local(watchdog.clone().run(move |watchdog| {
+        let (header_timeout, idle_timeout) = bounds();
+        watchdog.set_bounds(header_timeout, idle_timeout);
+    }));
     let listeners = tokio::net::TcpListener::from_std(public)
         .and_then(|public| Ok((public, tokio::net::TcpListener::from_std(inner)?)));
     match listeners {

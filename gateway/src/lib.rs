@@ -10,6 +10,7 @@
 //! policy/      policies in Lua
 //! proxy/       paths that an upstream answers, behind the same gates
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
+//! reload/      the configuration read again, taken whole or not at all
 //! metrics.rs   figures for Prometheus
 //! state.rs     what the parts share
 //! gateway.rs   start and shutdown
@@ -33,6 +34,7 @@ pub mod outcomes;
 pub mod pipeline;
 pub mod policy;
 pub mod proxy;
+pub mod reload;
 pub mod state;
 
 pub use gateway::{Gateway, StartError};

@@ -53,6 +53,7 @@ impl Collector for Figures {
         self.policies(&mut to)?;
         self.tokens(&mut to)?;
         crate::proxy::encode(&app.live().proxy, &mut to)?;
+        self.reloads(&mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
@@ -188,6 +189,17 @@ impl Figures {
         }
         let failures = policies.reload_failures();
         counter(to, "policy_reload_failures", "Changed policies that could not be taken", None, failures)
+    }
+
+    fn reloads(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Reloads of the configuration";
+        let mut metric = to.encode_descriptor("config_reloads", help, None, MetricType::Counter)?;
+        for (outcome, count) in self.0.reloads.counts() {
+            metric
+                .encode_family(&[("outcome", outcome)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
     }
 
     fn topics(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

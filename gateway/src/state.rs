@@ -19,6 +19,7 @@ use crate::listener::Side;
 use crate::outcomes::Outcomes;
 use crate::pipeline::{CheckNews, CoreDurable, DurableSignal, SettleQueue, TicketWatch, Unknown};
 use crate::policy::CorePolicy;
+use crate::reload::Reloads;
 use arc_swap::ArcSwap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct App {
     pub searches: Semaphore,
     /// Messages a second by topic and group.
     pub rates: Rates,
+    /// Reloads of the configuration.
+    pub reloads: Reloads,
     /// When this gateway started, Unix ms.
     pub started_at_ms: u64,
     /// Where others reach this gateway.

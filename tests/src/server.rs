@@ -62,6 +62,11 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// SIGHUP: the gateway reloads its configuration, in its own time.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// SIGSTOP: the process neither answers nor ends until [`Server::resume`]. No thread of it runs when this returns:
     /// the signal alone leaves the others a few more milliseconds on a busy machine.
     pub fn pause(&self) {

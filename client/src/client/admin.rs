@@ -5,8 +5,8 @@ use super::worker::group_path;
 use super::{Client, ClientError};
 use crate::wire::{
     Audit, AuditReport, Excess, Forgotten, Gateway, Gateways, Message, PutSale, ReceiveAnswer, Recovery,
-    RedriveAnswer, RedriveRequest, RedriveResult, ReleaseExcess, Restock, ResumeRequest, Sale, SaleList,
-    TopicList, TopicStats,
+    RedriveAnswer, RedriveRequest, RedriveResult, ReleaseExcess, Reloaded, Restock, ResumeRequest, Sale,
+    SaleList, TopicList, TopicStats,
 };
 use http::StatusCode;
 
@@ -131,6 +131,12 @@ impl Client {
     /// Gives up the log of a gateway that is gone for good, for all sales. Cancel safety: repeat it.
     pub async fn forget_gateway(&self, gateway: &str) -> Result<Forgotten, ClientError> {
         self.shared.call(Call::post(format!("/v1/gateways/{}/forget", segment(gateway)))).await
+    }
+
+    /// The gateway reads its configuration again and takes all of it or nothing. A refusal lists what is wrong in
+    /// the member `problems`. Cancel safety: a reload that has begun goes on; repeat it.
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.shared.call(Call::post("/v1/reload".to_owned())).await
     }
 
     /// True when the process answers. `Err` only when it cannot be reached.

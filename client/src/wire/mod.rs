@@ -14,6 +14,7 @@
 //! gateway.rs     the gateways of a fleet
 //! recovery.rs    a shared ledger that is being made whole
 //! pass.rs        challenge, purchase pass
+//! reload.rs      a reload of the configuration
 //! problem.rs     RFC 9457 problem documents
 //! ```
 //!
@@ -32,6 +33,7 @@ mod order;
 mod pass;
 mod problem;
 mod recovery;
+mod reload;
 mod sale;
 mod ticket;
 mod topic;
@@ -48,6 +50,7 @@ pub use order::{OrderBody, OrderEvent, OrderRequest};
 pub use pass::{Challenge, Pass, PassAnswer, PassRequest};
 pub use problem::{Problem, ProblemTicket, ProblemType};
 pub use recovery::{Excess, Recovery, ReleaseExcess, ResumeRequest};
+pub use reload::Reloaded;
 pub use sale::{PutSale, Restock, Sale, SaleInfo, SaleList, SaleState};
 pub use ticket::{
     CancelledRequest, CreatedRequest, PaidRequest, RejectedRequest, Ticket, TicketList, TicketStatus,

@@ -112,6 +112,10 @@ problem_types! {
     SequenceTooOld, "sequence-too-old", 409, "Sequence number too old";
     /// The sequence number came before with other messages.
     SequenceMismatch, "sequence-mismatch", 422, "Sequence number used with other messages";
+    /// The configuration that was to be taken has errors; `problems`.
+    ConfigRefused, "config-refused", 422, "The configuration is refused; nothing was changed";
+    /// Reloads go one at a time.
+    ReloadUnderWay, "reload-under-way", 409, "Another reload is under way";
     /// The request did not arrive in time.
     RequestTimeout, "request-timeout", 408, "The request took too long to arrive";
     /// No upstream of a proxy route could be reached, or it broke off before it answered.

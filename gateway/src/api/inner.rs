@@ -113,6 +113,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
         (&Method::POST, ["v1", "topics", topic, "groups", group, "dead-letters", "redrive"]) => {
             admin::redrive(core, topic, group, &body.read().await?).await
         }
+        (&Method::POST, ["v1", "reload"]) => admin::reload(core, &body.read().await?).await,
         (&Method::GET, ["v1", "gateways"]) => Ok(admin::gateways(core)),
         (&Method::POST, ["v1", "gateways", gateway, "forget"]) => admin::forget(core, gateway).await,
         (&Method::GET, ["metrics"]) => Ok(crate::metrics::answer(&core.app)),
@@ -140,7 +141,8 @@ fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
         }
         ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
         ["v1", "sales", _, "excess"] => (Scope::Admin, "GET, POST"),
-        ["v1", "sales", _, "open" | "close" | "restock" | "resume"]
+        ["v1", "reload"]
+        | ["v1", "sales", _, "open" | "close" | "restock" | "resume"]
         | ["v1", "gateways", _, "forget"]
         | ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
         ["v1", "sales" | "audit" | "topics"]

@@ -8,6 +8,7 @@
 //! log.rs      offline: dump or verify a log
 //! backup.rs   a copy of a data folder, also of one in use
 //! sale.rs     sales of a running gateway, over its admin API
+//! reload.rs   a running gateway reads its configuration again
 //! policy.rs   runs a policy against the cases beside it
 //! resume.rs   a paused sale goes on without a gateway's log
 //! gateway.rs  the gateways of a fleet
@@ -26,6 +27,7 @@ mod gateway;
 mod log;
 mod out;
 mod policy;
+mod reload;
 mod resume;
 mod sale;
 mod serve;
@@ -72,6 +74,8 @@ enum Command {
     Backup(backup::Args),
     /// Sales of a running gateway
     Sale(sale::Args),
+    /// A running gateway reads its configuration again: all of it, or nothing
+    Reload(reload::Args),
     /// Policies in Lua, at rest
     Policy(policy::Args),
     /// The gateways that sell one stock in Redis
@@ -89,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Sale(args) => sale::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Gateway(args) => gateway::run(&args),
     };

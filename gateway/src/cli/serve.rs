@@ -3,13 +3,14 @@
 use super::{Failure, out};
 use crate::Gateway;
 use crate::config::{Config, LogFormat, LogSettings};
+use crate::state::Live;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidegate_queue::SystemClock;
 use tidegate_queue::storage::DiskStorage;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref(), super::environment()).map_err(Failure::Config)?;
-    write_log_to_stderr(&config.log);
+    let level = write_log_to_stderr(&config.log);
     let storage = DiskStorage::new(&config.data.dir).map_err(|error| {
         let dir = config.data.dir.display();
         Failure::Start(format!(
@@ -34,6 +35,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut listener = Signals::register(&signals).map_err(Failure::start)?;
     let gateway =
         Gateway::start(config, Arc::new(storage), Arc::new(SystemClock::new())).map_err(Failure::start)?;
+    gateway.app().reloads.after_each(level);
     // For people and scripts: with port 0 this is how one learns the ports. Nobody has to read it.
     let _ = out::say(format_args!(
         "tidegate listens: public http://{} inner http://{}",
@@ -43,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let app = gateway.app().clone();
     let reason = signals.block_on(async {
         tokio::select! {
-            name = listener.end() => Ok(name),
+            name = listener.end(|| app.reloads.ask()) => Ok(name),
             () = app.durable.poisoned() => Err(Failure::LogFailed),
         }
     });
@@ -58,19 +60,30 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_log_to_stderr(settings: &LogSettings) {
-    let filter = EnvFilter::new(&settings.level);
+/// Answers how to follow the level of a configuration that is reloaded.
+fn write_log_to_stderr(settings: &LogSettings) -> impl Fn(&Live) + Send + Sync + 'static {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&settings.level))
         .with_ansi(std::io::stderr().is_terminal())
         // Whoever read the log may go: a line that cannot be written is no reason to stop.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second subscriber of the same process (tests) is not an error.
-    let _ = match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let follow: Box<dyn Fn(EnvFilter) + Send + Sync> = match settings.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |filter| drop(handle.reload(filter)))
+        }
     };
+    move |live: &Live| follow(EnvFilter::new(&live.config.log.level))
 }
 
 /// The signals of a service.
@@ -90,13 +103,13 @@ impl Signals {
         })
     }
 
-    /// Waits for the signal to end.
-    async fn end(&mut self) -> &'static str {
+    /// Waits for the signal to end; `hung_up` runs at each SIGHUP.
+    async fn end(&mut self, hung_up: impl Fn()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => warn!("SIGHUP: reloading is not in this version; restart to change the configuration"),
+                _ = self.hang_up.recv() => hung_up(),
             }
         }
     }

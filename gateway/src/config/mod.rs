@@ -5,11 +5,14 @@
 //! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, proxy.rs, redis.rs, secret.rs, tokens.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
+//! origin.rs    what was written where; the same read again
+//! reloadable.rs  what of it can change while the gateway runs
 //! ```
 //!
 //! Paths are relative to the folder the process was started in.
 
 mod identity;
+mod origin;
 mod pass;
 mod policy;
 mod problem;
@@ -18,6 +21,7 @@ mod reader;
 mod redis;
 #[cfg(test)]
 mod redis_tests;
+mod reloadable;
 mod secret;
 mod sections;
 #[cfg(test)]
@@ -35,8 +39,12 @@ pub use types::{
     QueueSettings, Quota, SaleAtStart, Secret,
 };
 
+use std::io::Read as _;
 use std::path::Path;
 use toml::de::DeTable;
+
+/// Bytes of the file: more is no configuration.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A dotted key and its default as TOML text; empty when it has none.
 pub(crate) type KeyDefault = (String, String);
@@ -52,7 +60,7 @@ impl Config {
     ) -> Result<Self, Vec<ConfigProblem>> {
         let text = match path {
             None => String::new(),
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            Some(path) => read(path).map_err(|error| {
                 vec![ConfigProblem {
                     place: Place::Whole,
                     key: String::new(),
@@ -61,7 +69,9 @@ impl Config {
                 }]
             })?,
         };
-        Self::parse(path.unwrap_or(Path::new("defaults")), &text, env).0
+        let mut config = Self::parse(path.unwrap_or(Path::new("defaults")), &text, env).0?;
+        config.origin.path = path.map(Path::to_path_buf);
+        Ok(config)
     }
 
     /// As [`Self::load`] with the text at hand; also tells every key with its default.
@@ -71,7 +81,8 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> (Result<Self, Vec<ConfigProblem>>, Vec<KeyDefault>) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        let overrides = reader::Overrides::new(env);
+        let env: Vec<_> = env.filter(|(name, _)| name.starts_with(reader::ENV_PREFIX)).collect();
+        let overrides = reader::Overrides::new(env.iter().cloned());
         let mut reader = reader::Reader::new(path, text, &overrides);
         if let Some(error) = errors.first() {
             // The parser guesses how it goes on after the first; what it finds then is noise.
@@ -80,7 +91,7 @@ impl Config {
             reader.problem(place, "", message, None);
         }
         let mut root = reader.root(document.get_ref());
-        let config = sections::root(&mut root);
+        let mut config = sections::root(&mut root);
         root.finish();
         reader.finish();
         if !errors.is_empty() {
@@ -88,11 +99,27 @@ impl Config {
             reader.problems.truncate(1);
         }
         let keys = std::mem::take(&mut reader.keys);
+        let written = std::mem::take(&mut reader.written);
         let mut problems = std::mem::take(&mut reader.problems);
-        problems.sort_by_key(|problem| match &problem.place {
-            Place::File { line, column, .. } => (*line, *column),
-            Place::Env(_) | Place::Whole => (usize::MAX, 0),
-        });
+        in_order(&mut problems);
+        config.origin = origin::Origin { path: None, env, written };
         (if problems.is_empty() { Ok(config) } else { Err(problems) }, keys)
     }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let bytes = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if bytes as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// As they stand in the file.
+pub(crate) fn in_order(problems: &mut [ConfigProblem]) {
+    problems.sort_by_key(|problem| match &problem.place {
+        Place::File { line, column, .. } => (*line, *column),
+        Place::Env(_) | Place::Whole => (usize::MAX, 0),
+    });
 }

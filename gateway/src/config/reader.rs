@@ -4,6 +4,7 @@
 //!
 //! Knows nothing of what the keys mean.
 
+use super::origin::Written;
 use super::problem::{ConfigProblem, Place, nearest};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -42,12 +43,16 @@ pub(super) struct Reader<'a> {
     pub(super) problems: Vec<ConfigProblem>,
     /// Every key that was asked for, with its default as TOML text (empty: none).
     pub(super) keys: Vec<super::KeyDefault>,
+    /// Every key with what counts for it; tables of a list by their number.
+    pub(super) written: BTreeMap<String, Written>,
 }
 
 /// One table of the document, or its absence: then every key has its override or its default.
 pub(super) struct Section<'r, 'a> {
     reader: &'r mut Reader<'a>,
     path: String,
+    /// The same with the numbers of tables in lists.
+    exact: String,
     table: Option<&'a DeTable<'a>>,
     /// Where the table begins, when it is written.
     place: Place,
@@ -65,12 +70,13 @@ pub(super) struct Found<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str, overrides: &'a Overrides) -> Self {
-        Self { path, text, overrides, problems: Vec::new(), keys: Vec::new() }
+        Self { path, text, overrides, problems: Vec::new(), keys: Vec::new(), written: BTreeMap::new() }
     }
 
     pub(super) fn root<'r>(&'r mut self, table: &'a DeTable<'a>) -> Section<'r, 'a> {
         let (path, place) = (String::new(), Place::Whole);
-        Section { reader: self, path, table: Some(table), place, known: Vec::new(), env: true }
+        let exact = String::new();
+        Section { reader: self, path, exact, table: Some(table), place, known: Vec::new(), env: true }
     }
 
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
@@ -118,7 +124,7 @@ impl<'a> Section<'_, 'a> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
-        let path = self.path_of(key);
+        let (path, exact) = (self.path_of(key), joined(&self.exact, key));
         let mut place = Place::Whole;
         let table = match self.table.and_then(|table| table.get(key)) {
             None => None,
@@ -134,7 +140,7 @@ impl<'a> Section<'_, 'a> {
                 table
             }
         };
-        Section { reader: &mut *self.reader, path, table, place, known: Vec::new(), env: self.env }
+        Section { reader: &mut *self.reader, path, exact, table, place, known: Vec::new(), env: self.env }
     }
 
     /// Notes a nested table that another function reads.
@@ -168,7 +174,7 @@ impl<'a> Section<'_, 'a> {
             },
         };
         let mut out = Vec::with_capacity(entries.len());
-        for entry in entries {
+        for (number, entry) in entries.into_iter().enumerate() {
             let Some(table) = entry.get_ref().as_table() else {
                 let place = self.reader.place(&entry.span());
                 let found = entry.get_ref().type_str();
@@ -180,6 +186,7 @@ impl<'a> Section<'_, 'a> {
             let mut section = Section {
                 reader: &mut *self.reader,
                 path: path.clone(),
+                exact: format!("{}[{number}]", joined(&self.exact, key)),
                 table: Some(table),
                 place,
                 known: Vec::new(),
@@ -207,13 +214,18 @@ impl<'a> Section<'_, 'a> {
                 place: Place::Env(entry.name.clone()),
             });
         }
-        self.reader.keys.push((path, default));
         if found.is_none()
             && let Some(value) = self.table.and_then(|table| table.get(key))
         {
             let place = self.reader.place(&value.span());
             found = Some(Found { value: value.get_ref().clone(), raw: None, place });
         }
+        let written = found.as_ref().map_or_else(
+            || Written::default(&default),
+            |found| Written::set(key, &found.value, found.place.clone()),
+        );
+        self.reader.written.insert(joined(&self.exact, key), written);
+        self.reader.keys.push((path, default));
         found
     }
 
@@ -430,8 +442,12 @@ impl<'a> Section<'_, 'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        joined(&self.path, key)
     }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn number_of(value: &DeValue<'_>, range: &RangeInclusive<u64>, unit: &str) -> Result<u64, String> {

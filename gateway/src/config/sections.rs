@@ -1,6 +1,7 @@
 //! Every section with its keys, defaults and ranges. `config/tidegate.toml` says the same to operators, and a
 //! test keeps the two in step.
 
+use super::origin::Origin;
 use super::reader::Section;
 use super::secret::read_secret;
 use super::types::{
@@ -52,6 +53,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         pass,
         policy: policy::read(root),
         proxy: proxy::read(root, &listen),
+        origin: Origin::default(),
         listen,
     }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub sales: Vec<SaleAtStart>,
     /// `[[proxy]]`
     pub proxy: Vec<super::ProxyRoute>,
+    /// Where all this came from.
+    pub(crate) origin: super::origin::Origin,
 }
 
 /// Listeners and the bounds on what they accept.

@@ -3,6 +3,7 @@
 use super::answer::{Answer, plain, problem, with_retry_after};
 use super::body::BodyError;
 use crate::admission::pass::PassFault;
+use crate::config::ConfigProblem;
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -102,6 +103,10 @@ pub enum Refusal {
     SequenceTooOld,
     /// The sequence number came before with other messages.
     SequenceMismatch,
+    /// A configuration that cannot be taken; all that is wrong with it.
+    ConfigRefused(Vec<ConfigProblem>),
+    /// Another reload is under way.
+    ReloadUnderWay,
     /// The queue cannot serve this now; why.
     QueueBusy(&'static str),
     /// No upstream of the route could be reached, or it broke off.
@@ -134,6 +139,8 @@ impl Refusal {
             Self::PassRequired => ProblemType::PassRequired,
             Self::PassInvalid(_) => ProblemType::PassInvalid,
             Self::DeniedByPolicy(_) => ProblemType::DeniedByPolicy,
+            Self::ConfigRefused(_) => ProblemType::ConfigRefused,
+            Self::ReloadUnderWay => ProblemType::ReloadUnderWay,
             Self::Overloaded(_) => ProblemType::Overloaded,
             Self::LimitReached(_) => ProblemType::LimitReached,
             Self::NotEnoughStock { .. } => ProblemType::NotEnoughStock,
@@ -186,6 +193,7 @@ impl Refusal {
             | Self::SequenceMismatch
             | Self::UpstreamUnavailable
             | Self::UpstreamTimeout => plain(kind),
+            | Self::ReloadUnderWay => plain(kind),
             Self::TransactionNotFound => problem(&document().detail(
                 "it never was one, it was resolved long ago, or it was begun at another gateway: ask that one",
             )),
@@ -269,12 +277,22 @@ impl Refusal {
             }
             Self::Journal(error) | Self::Sale(SaleError::Journal(error)) => journal(document(), *error),
             Self::Sale(error) => problem(&document().detail(error.to_string())),
+            Self::ConfigRefused(problems) => config_refused(document(), problems),
         }
     }
 }
 
 fn journal(document: Problem<'_>, error: JournalError) -> Answer {
     with_retry_after(problem(&document.detail(error.to_string())), JOURNAL_RETRY)
+}
+
+fn config_refused(mut document: Problem<'_>, problems: &[ConfigProblem]) -> Answer {
+    let lines = problems.iter().map(|problem| problem.to_string().into()).collect();
+    document.other.insert("problems".to_owned(), serde_json::Value::Array(lines));
+    problem(
+        &document
+            .detail("the present configuration goes on; `problems` lists what is wrong with the new one"),
+    )
 }
 
 fn challenge(mut answer: Answer) -> Answer {

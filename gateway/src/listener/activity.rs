@@ -107,9 +107,9 @@ impl Activity {
     /// Whether the client has kept us waiting for too long.
     pub(super) fn is_overdue(&self) -> bool {
         let watchdog = &self.watchdog;
-        let allowed = if self.reading.get() { watchdog.header_ticks } else { watchdog.idle_ticks };
+        let allowed = if self.reading.get() { watchdog.header_ticks() } else { watchdog.idle_ticks() };
         let late = self.busy.get() == 0 && watchdog.elapsed(self.since.get()) > allowed;
-        late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks)
+        late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks())
     }
 
     /// Nothing is asked, nothing is on its way out, and so it has been for as long as the watchdog says.

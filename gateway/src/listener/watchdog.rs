@@ -22,21 +22,26 @@ pub(super) type Ticks = u32;
 #[derive(Debug)]
 pub struct Watchdog {
     now: Cell<Ticks>,
-    pub(super) header_ticks: Ticks,
-    pub(super) idle_ticks: Ticks,
+    header_ticks: Cell<Ticks>,
+    idle_ticks: Cell<Ticks>,
     watched: RefCell<slab::Slab<(Rc<Activity>, AbortHandle)>>,
 }
 
 impl Watchdog {
     /// With the configured bounds.
     pub fn new(header_timeout: Duration, idle_timeout: Duration) -> Rc<Self> {
-        let ticks = |time: Duration| time.as_millis().div_ceil(TICK.as_millis()).max(1) as Ticks;
         Rc::new(Self {
             now: Cell::new(0),
-            header_ticks: ticks(header_timeout),
-            idle_ticks: ticks(idle_timeout),
+            header_ticks: Cell::new(ticks(header_timeout)),
+            idle_ticks: Cell::new(ticks(idle_timeout)),
             watched: RefCell::default(),
         })
+    }
+
+    /// Other bounds, for the connections that are open too.
+    pub fn set_bounds(&self, header_timeout: Duration, idle_timeout: Duration) {
+        self.header_ticks.set(ticks(header_timeout));
+        self.idle_ticks.set(ticks(idle_timeout));
     }
 
     /// From now on `task` is aborted when `activity` is overdue; answers the key for [`Self::forget`].
@@ -54,12 +59,13 @@ impl Watchdog {
         self.watched.borrow().is_empty()
     }
 
-    /// Sweeps until dropped.
-    pub async fn run(self: Rc<Self>) {
+    /// Sweeps until dropped. `before_each` may set other bounds.
+    pub async fn run(self: Rc<Self>, before_each: impl Fn(&Self)) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            before_each(&self);
             self.sweep();
         }
     }
@@ -75,6 +81,14 @@ impl Watchdog {
         }
     }
 
+    pub(super) fn header_ticks(&self) -> Ticks {
+        self.header_ticks.get()
+    }
+
+    pub(super) fn idle_ticks(&self) -> Ticks {
+        self.idle_ticks.get()
+    }
+
     pub(super) fn now(&self) -> Ticks {
         self.now.get()
     }
@@ -87,4 +101,8 @@ impl Watchdog {
     pub(super) fn quiet_ticks(&self) -> Ticks {
         if self.watched.borrow().len() > AWAKE_MAX { 0 } else { QUIET_TICKS }
     }
+}
+
+fn ticks(time: Duration) -> Ticks {
+    time.as_millis().div_ceil(TICK.as_millis()).max(1) as Ticks
 }

@@ -7,6 +7,7 @@
 //! rates.rs         messages a second, of late
 //! dead_letters.rs  what no worker could deal with, and its second chance
 //! recovery.rs      a paused sale goes on without a gateway; orders beyond the stock
+//! reload.rs        the configuration read again
 //! health.rs        alive, ready, which gateways there are
 //! dashboard.rs     one page that shows sales and topics
 //! ```
@@ -18,6 +19,7 @@ mod figures;
 mod health;
 mod rates;
 mod recovery;
+mod reload;
 mod sales;
 
 pub(super) use audit::{audit_all, audit_sale};
@@ -26,6 +28,7 @@ pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;
 pub(super) use health::{gateways, healthz, readyz};
 pub(super) use recovery::{excess, forget, recovery, release_excess, resume};
+pub(super) use reload::reload;
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
 
 pub(crate) use audit::audit_object;
