@@ -25,7 +25,10 @@ impl File {
     /// The first file with other values for these keys.
     fn with(&self, values: &[(&str, &str)]) -> &Self {
         let kept = |line: &&str| !values.iter().any(|(key, _)| line.starts_with(&format!("{key} = ")));
-        let mut text: String = self.first.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in self.first.lines().filter(kept) {
+            writeln!(text, "{line}").unwrap();
+        }
         for (key, value) in values {
             writeln!(text, "{key} = {value}").unwrap();
         }
@@ -118,6 +121,9 @@ async fn buyer_now(shop: &Shop, n: &str) -> String {
     won.expect(202).str("buyer").to_owned()
 }
 
+/// Keys with their values, and what is told of them.
+type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str]);
+
 #[tokio::test]
 async fn fm43_a_bad_reload_changes_nothing_and_fails_no_request() {
     let server = selling().await;
@@ -128,7 +134,7 @@ async fn fm43_a_bad_reload_changes_nothing_and_fails_no_request() {
     std::fs::write(folder.join("broken.lua"), "if return 'allow'").unwrap();
     let broken = format!("[\"{}\"]", folder.join("broken.lua").display());
     // Each along with the good change of the other two keys, which must not be taken either.
-    let cases: [(&[(&str, &str)], &[&str]); 8] = [
+    let cases: [Case<'_>; 8] = [
         (&[("listen.publik", "1")], &["listen.publik: unknown key; did you mean \"public\"?"]),
         (&[("admission.quota.buyer_burst", "0")], &["admission.quota.buyer_burst: 0 is out of range, 1 to"]),
         (
@@ -149,7 +155,10 @@ async fn fm43_a_bad_reload_changes_nothing_and_fails_no_request() {
             &["sale.stock: the sale \"phone\" was created with 1000000 units, not 7; write 1000000"],
         ),
         (&[("log.level", "\"\"\"")], &["this is no TOML"]),
-        (&[("admission.tokens.rate_per_s", "\"many\""), ("listen.drain_ms", "-1")], &["rate_per_s: expected", "drain_ms: -1"]),
+        (
+            &[("admission.tokens.rate_per_s", "\"many\""), ("listen.drain_ms", "-1")],
+            &["rate_per_s: expected", "drain_ms: -1"],
+        ),
     ];
     for (number, (case, told)) in cases.into_iter().enumerate() {
         let values: Vec<_> =

@@ -22,11 +22,14 @@ use tidegate_client::wire::Reloaded;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info};
 
+/// What the process does with new settings besides.
+type Then = Box<dyn Fn(&Live) + Send + Sync>;
+
 /// What a gateway knows of its reloads.
 pub struct Reloads {
     turn: Semaphore,
     asked: Notify,
-    after: OnceLock<Box<dyn Fn(&Live) + Send + Sync>>,
+    after: OnceLock<Then>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
