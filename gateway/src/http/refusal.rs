@@ -192,7 +192,7 @@ impl Refusal {
             | Self::GroupNotFound
             | Self::SequenceMismatch
             | Self::UpstreamUnavailable
-            | Self::UpstreamTimeout => plain(kind),
+            | Self::UpstreamTimeout
             | Self::ReloadUnderWay => plain(kind),
             Self::TransactionNotFound => problem(&document().detail(
                 "it never was one, it was resolved long ago, or it was begun at another gateway: ask that one",
