@@ -7,6 +7,7 @@
 //! admission/   the gates, one file each
 //! api/         routes and handlers; `api/orders.rs` is the request path as one ordered list
 //! ledger/      the one door to the ledger, in this process or in Redis
+//! machine/     limits of the machine beside what the settings need
 //! policy/      policies in Lua
 //! proxy/       paths that an upstream answers, behind the same gates
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
@@ -29,6 +30,7 @@ pub mod gateway;
 pub mod http;
 pub mod ledger;
 pub mod listener;
+mod machine;
 pub mod metrics;
 pub mod outcomes;
 pub mod pipeline;

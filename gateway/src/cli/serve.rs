@@ -3,6 +3,7 @@
 use super::{Failure, out};
 use crate::Gateway;
 use crate::config::{Config, LogFormat, LogSettings};
+use crate::machine::{Grants, Needs, Verdict, judge, raise_open_files};
 use crate::state::Live;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use tidegate_queue::SystemClock;
 use tidegate_queue::storage::DiskStorage;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref(), super::environment()).map_err(Failure::Config)?;
     let level = write_log_to_stderr(&config.log);
+    fit(&config)?;
     let storage = DiskStorage::new(&config.data.dir).map_err(|error| {
         let dir = config.data.dir.display();
         Failure::Start(format!(
@@ -57,6 +59,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Failure::Start(format!("the log could not be closed: {error}; the next start recovers it"))
     })?;
     info!("gateway is closed");
+    Ok(())
+}
+
+/// The machine's limits against the configuration: a warning each, an error only for what cannot work.
+fn fit(config: &Config) -> Result<(), Failure> {
+    raise_open_files();
+    for finding in judge(&Needs::of(config), &Grants::read(&config.data.dir)) {
+        match &finding.verdict {
+            Verdict::Good => {}
+            Verdict::Low(_) => warn!("{}", finding.line()),
+            Verdict::Fails(_) => return Err(Failure::Start(finding.line())),
+        }
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod serving;
 mod watchdog;
 mod watched;
 
+pub(crate) use bind::BACKLOG;
 pub use bind::{BindError, Sockets};
 pub use connection::{Side, accept};
 pub use watchdog::Watchdog;
