@@ -11,7 +11,7 @@ LEDGER ?= embedded
 RUNS ?= 20
 MINUTES ?= 5
 # What the tests start besides Tidegate; see scripts/install-packages.
-TEST_NEEDS := wrk curl openssl redis-server redis-sentinel /sbin/mkfs.ext4=e2fsprogs
+TEST_NEEDS := wrk curl openssl python3 redis-server redis-sentinel /sbin/mkfs.ext4=e2fsprogs
 
 .PHONY: help demo serve test unit scenarios teeth check soak fuzz bench build clean
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 /// What a token allows. The admin token may do what the worker token may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Probes and the empty dashboard page: nothing to hide.
+pub(super) enum Scope {
+    /// Probes, the empty dashboard page, the interface: nothing to hide.
     Open,
     Worker,
     Admin,
@@ -119,13 +119,14 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
         (&Method::GET, ["metrics"]) => Ok(crate::metrics::answer(&core.app)),
         (&Method::GET, ["healthz"]) => Ok(admin::healthz()),
         (&Method::GET, ["readyz"]) => admin::readyz(core),
+        (&Method::GET, ["openapi.json"]) => Ok(admin::openapi(core)),
         (&Method::GET, [""]) => Ok(admin::dashboard()),
         _ => Err(Refusal::MethodNotAllowed(methods)),
     }
 }
 
 /// Scope and methods of a path; `None`: there is no such path.
-fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
+pub(super) fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
     Some(match path {
         ["v1", "topics", _, "groups", _, "receive" | "ack" | "nack" | "extend" | "reset"]
         | ["v1", "topics", _, "transactions"]
@@ -148,7 +149,7 @@ fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
         ["v1", "sales" | "audit" | "topics"]
         | ["v1", "sales", _, "audit" | "recovery"]
         | ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
-        ["healthz" | "readyz" | ""] => (Scope::Open, "GET"),
+        ["healthz" | "readyz" | "openapi.json" | ""] => (Scope::Open, "GET"),
         _ => return None,
     })
 }

@@ -10,6 +10,7 @@
 //! reload.rs        the configuration read again
 //! health.rs        alive, ready, which gateways there are
 //! dashboard.rs     one page that shows sales and topics
+//! openapi.rs       the interface, for programs
 //! ```
 
 mod audit;
@@ -17,6 +18,7 @@ mod dashboard;
 mod dead_letters;
 mod figures;
 mod health;
+mod openapi;
 mod rates;
 mod recovery;
 mod reload;
@@ -27,6 +29,7 @@ pub(super) use dashboard::dashboard;
 pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;
 pub(super) use health::{gateways, healthz, readyz};
+pub(super) use openapi::openapi;
 pub(super) use recovery::{excess, forget, recovery, release_excess, resume};
 pub(super) use reload::reload;
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
