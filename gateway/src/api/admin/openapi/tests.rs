@@ -54,13 +54,13 @@ fn takes(pattern: &str, path: &str) -> bool {
 #[test]
 fn every_route_is_in_the_document_and_the_other_way_round() {
     let document = document();
-    let sides = [
-        ("buyers", arms(include_str!("../../public.rs"))),
-        ("inner", arms(include_str!("../../inner.rs"))),
-    ];
+    let sides =
+        [("buyers", arms(include_str!("../../public.rs"))), ("inner", arms(include_str!("../../inner.rs")))];
     for (side, arms) in sides {
         let documented: Vec<(&str, String)> = operations(&document)
-            .filter(|(_, _, operation)| tags(operation).iter().any(|tag| (*tag == "buyers") == (side == "buyers")))
+            .filter(|(_, _, operation)| {
+                tags(operation).iter().any(|tag| (*tag == "buyers") == (side == "buyers"))
+            })
             .map(|(path, method, _)| (method, nameless(path)))
             .collect();
         for (method, pattern) in &arms {
