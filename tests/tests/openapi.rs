@@ -51,7 +51,7 @@ async fn a_gateway_answers_as_its_document_tells() {
     let settings = Settings::new()
         .set_text("inner.worker_token", WORKER)
         .set_text("inner.admin_token", ADMIN)
-        .value("sale", r#"[{ id = "walnut-desk", item = "desk", stock = 1000, opens_at_ms = 1 }]"#);
+        .value("sale", r#"[{ id = "walnut-desk", item = "desk", stock = 1000, opens_at_ms = 1, order_deadline_ms = 1000 }]"#);
     let key = settings.folder().join("jwt.key");
     std::fs::write(&key, SECRET).unwrap();
     let settings =
