@@ -172,9 +172,10 @@ fn wire_types_have_the_members_of_their_schemas() {
     same_members("ReleaseExcess", &wire::ReleaseExcess { tickets: Vec::new(), reason: "r".into() });
     let problem = json!({
         "type":"internal","title":"t","status":500,"detail":"d","field":"f","ticket":"t","tickets":["t"],
-        "available":1,"opens_at_ms":1,"retry_after_ms":1,"refund_required":true
+        "available":1,"opens_at_ms":1,"retry_after_ms":1,"refund_required":true,"problems":["p"]
     });
     round_trip::<wire::Problem<'static>>("Problem", problem);
+    same_members("Reloaded", &wire::Reloaded::default());
     let gateways = wire::Gateways { gateways: vec![wire::Gateway::default()], away: vec!["g".into()] };
     same_members("Gateways", &gateways);
 }
