@@ -103,8 +103,12 @@ impl Gateway {
         }
         let queue = Queue::open_with(config.queue_options(), config.policies(), storage, clock.clone())?;
         let urls = Urls {
-            public: Listen::advertised(config.listen.advertise_public.as_deref(), public.addr),
-            inner: Listen::advertised(config.listen.advertise_inner.as_deref(), inner.addr),
+            public: Listen::advertised(
+                config.listen.advertise_public.as_deref(),
+                config.listen.public_scheme(),
+                public.addr,
+            ),
+            inner: Listen::advertised(config.listen.advertise_inner.as_deref(), "http", inner.addr),
         };
         let app = Arc::new(build(config, queue, clock, urls)?);
         size_reserve(&app);
@@ -123,6 +127,7 @@ impl Gateway {
             tasks.spawn_local(crate::admission::run_key_reload(core.clone()));
             tasks.spawn_local(tokens::run(core.clone()));
             tasks.spawn_local(reload::run(core.clone()));
+            tasks.spawn_local(crate::listener::run_certificate_reload(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -220,6 +225,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         settle,
         outcomes: Outcomes::new(threads + 1),
         connections: Connections::default(),
+        entrance: crate::listener::Entrance::default(),
         streams: AtomicUsize::new(0),
         stopping: Stopping::default(),
         queue,

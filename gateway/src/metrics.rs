@@ -48,6 +48,7 @@ impl Collector for Figures {
         let app = &*self.0;
         self.outcomes(&mut to)?;
         self.sales(&mut to)?;
+        self.entrance(&mut to)?;
         self.identity(&mut to)?;
         self.passes(&mut to)?;
         self.policies(&mut to)?;
@@ -134,6 +135,38 @@ impl Figures {
                 .encode_counter::<NoLabelSet, _, u64>(&view.stock.returned, None)?;
         }
         Ok(())
+    }
+
+    fn entrance(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let entrance = &self.0.entrance;
+        let help = "Connections closed before a request, by reason";
+        let mut metric = to.encode_descriptor("connections_closed", help, None, MetricType::Counter)?;
+        let reasons = [
+            ("full", &entrance.full),
+            ("client", &entrance.client),
+            ("proxy_header", &entrance.proxy_header),
+        ];
+        for (reason, count) in reasons {
+            metric
+                .encode_family(&[("reason", reason)])?
+                .encode_counter::<NoLabelSet, _, u64>(&read(count), None)?;
+        }
+        let live = self.0.live();
+        let Some(tls) = &live.tls else { return Ok(()) };
+        let counts = &tls.counts;
+        let mut metric =
+            to.encode_descriptor("tls_handshakes", "TLS handshakes by result", None, MetricType::Counter)?;
+        let results = [("done", &counts.done), ("failed", &counts.failed), ("refused", &counts.refused)];
+        for (result, count) in results {
+            metric
+                .encode_family(&[("result", result)])?
+                .encode_counter::<NoLabelSet, _, u64>(&read(count), None)?;
+        }
+        let help = "When the present certificate ends, Unix time";
+        gauge(to, "tls_certificate_not_after_seconds", help, tls.not_after_ms() / 1_000)?;
+        let help = "Looks at the files of the certificate that found them unusable";
+        counter(to, "tls_certificate_failures", help, None, read(&counts.reload_failures))
     }
 
     fn identity(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -57,6 +57,8 @@ pub struct App {
     pub outcomes: Outcomes,
     /// Open connections.
     pub connections: Connections,
+    /// Who is let in.
+    pub entrance: crate::listener::Entrance,
     /// Event streams open.
     pub streams: AtomicUsize,
     /// Places for receives that wait.

@@ -40,7 +40,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     gateway.app().reloads.after_each(level);
     // For people and scripts: with port 0 this is how one learns the ports. Nobody has to read it.
     let _ = out::say(format_args!(
-        "tidegate listens: public http://{} inner http://{}",
+        "tidegate listens: public {}://{} inner http://{}",
+        gateway.app().live().config.listen.public_scheme(),
         gateway.public_addr(),
         gateway.inner_addr()
     ));
@@ -78,7 +79,7 @@ fn fit(config: &Config) -> Result<(), Failure> {
 /// Answers how to follow the level of a configuration that is reloaded.
 fn write_log_to_stderr(settings: &LogSettings) -> impl Fn(&Live) + Send + Sync + 'static {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&settings.level))
+        .with_env_filter(EnvFilter::new(settings.filter()))
         .with_ansi(std::io::stderr().is_terminal())
         // Whoever read the log may go: a line that cannot be written is no reason to stop.
         .log_internal_errors(false)
@@ -98,7 +99,7 @@ fn write_log_to_stderr(settings: &LogSettings) -> impl Fn(&Live) + Send + Sync +
             Box::new(move |filter| drop(handle.reload(filter)))
         }
     };
-    move |live: &Live| follow(EnvFilter::new(&live.config.log.level))
+    move |live: &Live| follow(EnvFilter::new(live.config.log.filter()))
 }
 
 /// The signals of a service.

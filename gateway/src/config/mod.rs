@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, proxy.rs, redis.rs, secret.rs, tokens.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, proxy.rs, redis.rs, secret.rs, tls.rs, tokens.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! origin.rs    what was written where; the same read again
@@ -26,6 +26,7 @@ mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tokens;
 mod types;
 
@@ -34,6 +35,7 @@ pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use policy::PolicySettings;
 pub use problem::{ConfigProblem, Place};
 pub use proxy::{Balance, HostRule, Needed, ProxyRoute, RouteTokens};
+pub use tls::TlsSettings;
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart, Secret,

@@ -243,8 +243,8 @@ fn an_address_that_nobody_can_reach_is_not_advertised() {
     let told =
         load(&format!("{listen}advertise_public = \"https://shop.example.com/\"\n{table}"), &[]).unwrap();
     let advertised = told.listen.advertise_public.as_deref();
-    assert_eq!(Listen::advertised(advertised, told.listen.public), "https://shop.example.com");
-    assert_eq!(Listen::advertised(None, told.listen.inner), "http://127.0.0.1:8081");
+    assert_eq!(Listen::advertised(advertised, "http", told.listen.public), "https://shop.example.com");
+    assert_eq!(Listen::advertised(None, "http", told.listen.inner), "http://127.0.0.1:8081");
     for bad in ["10.0.0.1:80", "http://", "ftp://h", "http://u:hush@h", "http://h?a", "http://h#a"] {
         let problem = one(&format!("[listen]\nadvertise_inner = \"{bad}\"\n"), &[]);
         assert!(problem.contains("is no base URL") && !problem.contains("hush"), "{problem}");

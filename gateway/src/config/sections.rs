@@ -8,7 +8,7 @@ use super::types::{
     ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
     QueueSettings, Quota, SaleAtStart,
 };
-use super::{identity, pass, policy, problem::Place, proxy, redis, tokens};
+use super::{identity, pass, policy, problem::Place, proxy, redis, tls, tokens};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,6 +93,15 @@ fn listen(root: &mut Section<'_, '_>) -> Listen {
         body_bytes_max: section.number("body_bytes_max", 64 * KIB, 64..=16 * MIB, "bytes") as usize,
         inner_body_bytes_max: section.number("inner_body_bytes_max", 8 * MIB, KIB..=256 * MIB, "bytes")
             as usize,
+        connections_per_ip_max: section.number("connections_per_ip_max", 2_000, 0..=10_000_000, "connections")
+            as usize,
+        proxy_protocol_from: section.parsed_list(
+            "proxy_protocol_from",
+            &[],
+            "network such as 10.0.0.0/8",
+            |text| text.parse().ok(),
+        ),
+        tls: tls::read(&mut section),
         drain_ms: section.number("drain_ms", 10_000, 0..=600_000, "ms"),
     };
     section.finish();
@@ -301,9 +310,10 @@ fn log(root: &mut Section<'_, '_>) -> LogSettings {
     let level = section.parsed("level", "info", "a filter such as info or tidegate=debug,info", |text| {
         tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
     });
+    let buyers = section.flag("buyers", false);
     let format = section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     section.finish();
-    LogSettings { level, format }
+    LogSettings { level, buyers, format }
 }
 
 fn sales(root: &mut Section<'_, '_>, shared: bool, passes: bool) -> Vec<SaleAtStart> {

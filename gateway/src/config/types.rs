@@ -2,10 +2,12 @@
 //! they default to is in `sections.rs`; `config/tidegate.toml` tells operators about each.
 
 use crate::admission::TokenSettings;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
 use tidegate_queue::{Durability, Policies, QueueOptions};
 use tidegate_stock::SaleSpec;
 use tidegate_stock::redis::{Address, RedisOptions, Topology};
@@ -50,7 +52,7 @@ pub struct Listen {
     pub public: SocketAddr,
     /// Order workers, operators, Prometheus.
     pub inner: SocketAddr,
-    /// Base URL of the public listener as others are told it, without a last `/`; `None`: `http://` and the
+    /// Base URL of the public listener as others are told it, without a last `/`; `None`: the scheme and the
     /// address that is bound (see [`Listen::advertised`]).
     pub advertise_public: Option<String>,
     /// The same of the inner listener.
@@ -69,6 +71,12 @@ pub struct Listen {
     pub body_bytes_max: usize,
     /// Body of an inner request (batches of messages), in bytes.
     pub inner_body_bytes_max: usize,
+    /// Open connections of one client on the public listener, trusted proxies aside; 0: any number.
+    pub connections_per_ip_max: usize,
+    /// Load balancers whose connections begin with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<ipnet::IpNet>,
+    /// `[listen.tls]`; `None`: the public listener speaks plain HTTP.
+    pub tls: Option<super::TlsSettings>,
     /// Graceful shutdown ends connections that are still busy after.
     pub drain_ms: u64,
 }
@@ -205,6 +213,8 @@ pub struct InnerTokens {
 pub struct LogSettings {
     /// Filter in `tracing` syntax, such as `info` or `tidegate=debug,info`.
     pub level: String,
+    /// Whether anything that writes to the log may name buyers.
+    pub buyers: bool,
     /// Lines for people or for machines.
     pub format: LogFormat,
 }
@@ -244,10 +254,8 @@ impl Secret {
 
     /// Compares in a time that does not tell how much of a guess was right.
     pub fn matches(&self, guess: &[u8]) -> bool {
-        let own = self.0.as_bytes();
-        let differences =
-            own.iter().zip(guess).fold(own.len() ^ guess.len(), |sum, (a, b)| sum | usize::from(a ^ b));
-        std::hint::black_box(differences) == 0
+        // Their hashes: neither a part of the secret nor its length shows in the time.
+        Sha256::digest(self.0.as_bytes()).ct_eq(&Sha256::digest(guess)).into()
     }
 }
 
@@ -257,10 +265,27 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl LogSettings {
+    /// The filter. The gateway's own lines never name a buyer; libraries that it is made of tell all that they read when
+    /// they are asked for every detail, so unless `buyers` is set they are not.
+    pub fn filter(&self) -> String {
+        if self.buyers {
+            return self.level.clone();
+        }
+        let quiet = ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls", "redis", "mio", "want"];
+        quiet.iter().fold(self.level.clone(), |filter, library| format!("{filter},{library}=info"))
+    }
+}
+
 impl Listen {
+    /// Scheme of the public listener.
+    pub fn public_scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// The base URL that others are told of a listener: what the configuration says, else the bound address.
-    pub fn advertised(configured: Option<&str>, bound: SocketAddr) -> String {
-        configured.map_or_else(|| format!("http://{bound}"), str::to_owned)
+    pub fn advertised(configured: Option<&str>, scheme: &str, bound: SocketAddr) -> String {
+        configured.map_or_else(|| format!("{scheme}://{bound}"), str::to_owned)
     }
 }
 

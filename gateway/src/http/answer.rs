@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -15,6 +15,7 @@ pub type Answer = Response<Body>;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A JSON answer. Tickets and figures change: caches must not keep them.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
@@ -38,7 +39,7 @@ pub fn raw(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>)
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
-    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    guard(&mut answer);
     answer
 }
 
@@ -58,7 +59,14 @@ pub fn plain(problem_type: ProblemType) -> Answer {
     let mut answer = Response::new(Body::from(DOCUMENTS[problem_type as usize].clone()));
     *answer.status_mut() = status(problem_type.status());
     answer.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+    guard(&mut answer);
     answer
+}
+
+/// No cache keeps it, and no browser takes it for what it is not.
+fn guard(answer: &mut Answer) {
+    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
 }
 
 /// Adds `Retry-After`, rounded up to whole seconds and at least one.

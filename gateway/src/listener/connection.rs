@@ -1,11 +1,13 @@
 //! Accepting, and serving one connection.
 
 use super::activity::{Activity, Told};
+use super::entrance::enter;
 use super::serving::{Bounds, serve_stream};
 use super::watchdog::Watchdog;
 use crate::api;
 use crate::state::Core;
 use http::Request;
+use http::header::{HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use std::convert::Infallible;
@@ -19,6 +21,8 @@ use tracing::{debug, warn};
 
 /// Pause after a failed accept: out of file descriptors, mostly.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// With TLS: for a year, browsers come with TLS only.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Which listener a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog:
                 let open = core.app.connections.of(side);
                 if open.fetch_add(1, Ordering::Relaxed) >= core.live().config.listen.connections_max {
                     open.fetch_sub(1, Ordering::Relaxed);
+                    core.app.entrance.full.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
                 spawn(&core, stream, peer, side, &watchdog);
@@ -85,6 +90,8 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
         debug!(%error, "TCP_NODELAY");
     }
     let core = &connection.core;
+    let Some(entered) = Box::pin(enter(core, stream, peer, side)).await else { return };
+    let (peer, encrypted) = (entered.peer, entered.stream.is_encrypted());
     let service = service_fn(|request: Request<Incoming>| {
         let busy = activity.begin();
         let (core, activity) = (core.clone(), activity.clone());
@@ -93,13 +100,16 @@ async fn serve(connection: Connection, stream: TcpStream, peer: IpAddr, side: Si
                 Side::Public => api::public::serve(core, request, peer).await,
                 Side::Inner => api::inner::serve(core, request, peer).await,
             };
-            let answer = answer.map(|body| Told::new(body, &activity));
+            let mut answer = answer.map(|body| Told::new(body, &activity));
+            if encrypted {
+                answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HSTS);
+            }
             drop(busy);
             Ok::<_, Infallible>(answer)
         }
     });
     let bounds = Bounds { header_bytes_max: core.live().config.listen.header_bytes_max };
-    let ended = serve_stream(stream, &activity, bounds, service, &core.app.stopping).await;
+    let ended = serve_stream(entered.stream, &activity, bounds, service, &core.app.stopping).await;
     if let Err(error) = ended {
         // The client's doing, mostly; never a line per connection at the default level.
         debug!(%error, "connection ended");

@@ -20,6 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// HTTP/2 streams a connection may have open.
 const STREAMS_MAX: u32 = 128;
+/// Streams that a client has reset before they were looked at; one more ends the connection (rapid reset).
+const RESETS_PENDING_MAX: usize = 20;
+/// Streams that had to be reset for the client's mistakes; one more ends the connection.
+const ERROR_RESETS_MAX: usize = 128;
+/// What a client may send of bodies before they are read: of one stream, and of the connection.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
 /// What a client may send.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +136,10 @@ where
     builder
         .max_header_list_size(bounds.header_bytes_max as u32)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .timer(TokioTimer::new());
     let mut serving = pin!(builder.serve_connection(io, service));
     tokio::select! {

@@ -8,6 +8,7 @@ use super::App;
 use crate::admission::pass::{KeyFailure, Passes};
 use crate::admission::{Identity, Quotas};
 use crate::config::Config;
+use crate::listener::Tls;
 use crate::policy::{Policies, PolicyError};
 use crate::proxy::Routes;
 use arc_swap::{ArcSwap, Cache};
@@ -22,6 +23,8 @@ use tidegate_queue::Clock;
 pub struct Live {
     /// As loaded last. What cannot change while running is the same in every one.
     pub config: Config,
+    /// TLS of the public listener; `None` is off.
+    pub tls: Option<Arc<Tls>>,
     /// Gate 3.
     pub identity: Identity,
     /// Gate 5.
@@ -40,6 +43,9 @@ pub enum LiveError {
     /// Purchase passes cannot be signed.
     #[error(transparent)]
     PassKey(#[from] KeyFailure),
+    /// TLS cannot be set up.
+    #[error("[listen.tls]: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     /// A policy cannot be loaded.
     #[error("[admission.policy] files: {0}")]
     Policy(#[from] PolicyError),
@@ -61,7 +67,16 @@ impl Live {
             Some(previous) if previous.config.quota == config.quota => previous.quotas.clone(),
             _ => Arc::new(Quotas::new(&config.quota)),
         };
+        let tls = match (&config.listen.tls, previous) {
+            (None, _) => None,
+            (now, Some(previous)) if previous.config.listen.tls == *now => previous.tls.clone(),
+            (Some(settings), _) => {
+                let running = previous.and_then(|live| live.tls.as_deref());
+                Some(Arc::new(Tls::new(settings, running)?))
+            }
+        };
         Ok(Self {
+            tls,
             identity,
             quotas,
             passes: Passes::open(

@@ -13,8 +13,8 @@ pub(in crate::api) fn dashboard() -> Answer {
         HeaderValue::from_static("text/html; charset=utf-8"),
         Bytes::from_static(PAGE.as_bytes()),
     );
-    let policy =
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+         frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
     page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     page
 }
