@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Proxies in a row that are followed, at most.
@@ -15,17 +15,30 @@ pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> I
     let ours = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut address = peer.to_canonical();
     let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-    let hops = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    // Bytes, not text: a line that is no text as a whole may end with what our proxy wrote.
+    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops.take(HOPS_MAX) {
         if !ours(address) {
             break;
         }
-        match hop.trim().parse::<IpAddr>() {
-            Ok(next) => address = next.to_canonical(),
-            Err(_) => break,
+        match parse(hop) {
+            Some(next) => address = next,
+            None => break,
         }
     }
     address
+}
+
+/// One hop: an address, as some proxies write it with a port, and v6 in brackets.
+fn parse(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = hop
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()))
+        .or_else(|| bare().map(IpAddr::V6))?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -60,5 +73,49 @@ mod tests {
             "only what ours has seen"
         );
         assert_eq!(seen("10.0.0.1", &["203.0.113.1, nonsense"]), "10.0.0.1");
+        for garbage in [
+            "",
+            ",",
+            " , ",
+            "unknown",
+            "_hidden",
+            "203.0.113.1:x",
+            "[203.0.113.1]",
+            "[::1",
+            "1.2.3",
+            "1.2.3.4/8",
+        ] {
+            assert_eq!(seen("10.0.0.1", &["203.0.113.1", garbage]), "10.0.0.1", "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_hop_may_have_a_port_and_brackets() {
+        assert_eq!(seen("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
+        assert_eq!(seen("10.0.0.1", &["[2001:db8::5]:4711, 10.0.0.2:80"]), "2001:db8::5");
+        assert_eq!(seen("10.0.0.1", &["[2001:db8::5]"]), "2001:db8::5");
+        assert_eq!(seen("10.0.0.1", &["[::ffff:198.51.100.7]:1"]), "198.51.100.7");
+    }
+
+    #[test]
+    fn fm40_bytes_of_a_client_do_not_hide_what_our_proxy_wrote() {
+        let mut headers = HeaderMap::new();
+        headers.append(
+            X_FORWARDED_FOR,
+            HeaderValue::from_bytes(b"203.0.113.1, \xff\xfe, 198.51.100.7").unwrap(),
+        );
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let seen = client_address(&headers, [10, 0, 0, 1].into(), &trusted);
+        assert_eq!(seen.to_string(), "198.51.100.7");
+    }
+
+    #[test]
+    fn an_endless_list_of_hops_is_read_so_far() {
+        let hops = format!("198.51.100.7{}", ", 10.0.0.9".repeat(5_000));
+        let mut headers = HeaderMap::new();
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_str(&hops).unwrap());
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let seen = client_address(&headers, [10, 0, 0, 1].into(), &trusted);
+        assert_eq!(seen.to_string(), "10.0.0.9");
     }
 }
