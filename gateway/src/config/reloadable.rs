@@ -8,6 +8,10 @@ const SECTIONS: &[&str] = &["identity", "admission", "inner", "proxy", "sale"];
 /// Single keys of other sections.
 const KEYS: &[&str] = &[
     "listen.connections_max",
+    "listen.connections_per_ip_max",
+    "listen.proxy_protocol_from",
+    "listen.tls.handshake_timeout_ms",
+    "listen.tls.handshakes_max",
     "listen.header_timeout_ms",
     "listen.idle_timeout_ms",
     "listen.header_bytes_max",
@@ -15,6 +19,7 @@ const KEYS: &[&str] = &[
     "listen.inner_body_bytes_max",
     "listen.drain_ms",
     "log.level",
+    "log.buyers",
 ];
 
 /// Whether a change of the key can be taken while the gateway runs.
