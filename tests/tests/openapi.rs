@@ -13,7 +13,7 @@ const WORKER: &str = "worker-token-of-this-test";
 const ADMIN: &str = "admin-token-of-this-test";
 const SECRET: &str = "a secret of more than sixteen bytes";
 /// Requests for each operation and phase.
-const EXAMPLES: &str = "25";
+const EXAMPLES: &str = "12";
 /// What an answer must be. Whether a request of the right form is granted depends on what there is, so that is not asked.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance,negative_data_rejection,\
