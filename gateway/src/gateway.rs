@@ -1,8 +1,9 @@
 //! A running gateway: recover, open the doors, and close them in the right order.
 
+use crate::admission::blacklist::Blacklist;
 use crate::admission::wait::Drain;
 use crate::admission::{SaleGates, TokenQueue, tokens};
-use crate::api::admin::{Rates, run_rates};
+use crate::api::admin::{Rates, run_blacklist, run_rates};
 use crate::config::{Config, LedgerKind, Listen};
 use crate::ledger::Stock;
 use crate::ledger::redis::{self, CoreLedger};
@@ -123,6 +124,7 @@ impl Gateway {
             let mut tasks = JoinSet::new();
             tasks.spawn_local(run_proposals(core.clone()));
             tasks.spawn_local(run_rates(core.clone()));
+            tasks.spawn_local(run_blacklist(core.clone()));
             tasks.spawn_local(policy::run_reload(core.clone()));
             tasks.spawn_local(crate::admission::run_key_reload(core.clone()));
             tasks.spawn_local(tokens::run(core.clone()));
@@ -204,6 +206,9 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
     };
     let boot = Boot { data: config.data.clone(), queue: config.queue.clone() };
     let threads = config.listen.threads;
+    // With Redis the fleet keeps its bans there.
+    let bans_dir = matches!(config.ledger, LedgerKind::Embedded).then_some(&*boot.data.dir);
+    let blacklist = Blacklist::open(threads, bans_dir);
     Ok(App {
         receives: Semaphore::new(boot.queue.waiting_receives_max),
         syncs: Semaphore::new(1),
@@ -220,6 +225,7 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
         urls,
         boot,
         drain,
+        blacklist,
         watch: TicketWatch::new(TICKET_WAITERS_MAX),
         durable,
         settle,

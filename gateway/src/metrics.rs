@@ -51,6 +51,7 @@ impl Collector for Figures {
         self.entrance(&mut to)?;
         self.identity(&mut to)?;
         self.passes(&mut to)?;
+        self.clients(&mut to)?;
         self.policies(&mut to)?;
         self.tokens(&mut to)?;
         crate::proxy::encode(&app.live().proxy, &mut to)?;
@@ -77,6 +78,26 @@ impl Collector for Figures {
 }
 
 impl Figures {
+    fn clients(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let app = &*self.0;
+        let bans = app.blacklist.list(app.clock.now_ms()).len() as u64;
+        gauge(to, "bans", "Clients that are banned now", bans)?;
+        let (made, turned_away) = app.blacklist.counts();
+        counter(to, "bans_made", "Bans that this gateway made by itself", None, made)?;
+        let help = "Clients that could not be banned because the blacklist was full";
+        counter(to, "bans_not_made", help, None, turned_away)?;
+        let live = app.live();
+        let (asked, kept) = live.quotas.newcomers.as_ref().map_or((0, 0), |newcomers| newcomers.counts());
+        counter(
+            to,
+            "newcomers_asked",
+            "Buyers new to a busy address who were asked to come back",
+            None,
+            asked,
+        )?;
+        counter(to, "newcomers_kept", "… and did", None, kept)
+    }
+
     fn outcomes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric =
             to.encode_descriptor("requests", "Answers to buyers by outcome", None, MetricType::Counter)?;

@@ -10,6 +10,7 @@ pub use live::{CoreLive, Live, LiveError, LiveRef};
 
 use crate::admission::SaleGates;
 use crate::admission::TokenQueue;
+use crate::admission::blacklist::Blacklist;
 use crate::admission::wait::Drain;
 use crate::api::admin::Rates;
 use crate::config::{Data, QueueSettings};
@@ -47,6 +48,8 @@ pub struct App {
     pub drain: Arc<Drain>,
     /// Gate 9. Tokens that are given stay given: it outlives a reload, and takes its settings over.
     pub tokens: TokenQueue,
+    /// Gate 4: who is banned.
+    pub blacklist: Blacklist,
     /// Who waits for news of a ticket.
     pub watch: TicketWatch,
     /// Durability, for the cores' waiters.

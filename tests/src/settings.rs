@@ -15,14 +15,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Ports and folder of its own, small segments, two threads; everything else as it is by default.
+    /// Ports and folder of its own, small segments, two threads, no quota by buyer (a test asks again and again as one
+    /// buyer); everything else as it is by default.
     pub fn new() -> Self {
         let settings = Self {
             folder: tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().unwrap(),
             values: BTreeMap::new(),
             ports: free_ports(),
         };
-        settings.set("listen.threads", 2).set("data.segment_bytes", 1 << 20)
+        settings
+            .set("listen.threads", 2)
+            .set("data.segment_bytes", 1 << 20)
+            .set("admission.quota.buyer_per_s", 0)
     }
 
     /// A dotted key and its number; the last word counts.

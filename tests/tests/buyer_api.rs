@@ -298,26 +298,42 @@ async fn fm24_a_client_over_its_quota_is_429_and_takes_no_token_of_others() {
     }
 }
 
+/// So many requests of one address at once, one a second, whoever they are of.
+fn limited_by_ip(burst: u64) -> Settings {
+    Settings::new()
+        .set("admission.quota.ip_per_s", 1)
+        .set("admission.quota.ip_burst", burst)
+        .set("admission.quota.newcomers", 0)
+}
+
 #[tokio::test]
 async fn one_address_over_its_quota_is_429() {
-    let settings = Settings::new().set("admission.quota.ip_per_s", 1).set("admission.quota.ip_burst", 2);
+    let settings = limited_by_ip(2);
     let server = Server::start_with(settings).await;
     let shop = &server.shop;
     shop.open("phone", &Sale::of(50)).await;
     let mut quota = 0;
-    for buyer in 0..20 {
-        let answer = order_of(shop, "phone", &format!("b{buyer}"), 1).await;
+    for n in 0..20 {
+        let buyer = format!("b{n}");
+        let headers = [("x-user-id", &*buyer), ("x-forwarded-for", "198.51.100.7")];
+        let answer = shop.public.send("POST", "/v1/sales/phone/orders", &headers, b"").await;
         if answer.status != 202 {
+            assert_eq!(answer.header("ratelimit-policy"), "\"ip\";q=2;w=2");
+            assert!(answer.header("ratelimit").starts_with("\"ip\";r=0;t="));
             assert!(answer.expect_problem(429, "client-quota").retry_after_s() >= 1);
             quota += 1;
         }
     }
     assert!(quota >= 15, "{quota}");
+    // The proxy that does not say for whom it asks is not one client.
+    for n in 20..40 {
+        order_of(shop, "phone", &format!("b{n}"), 1).await.expect(202);
+    }
 }
 
 #[tokio::test]
 async fn fm40_behind_a_trusted_proxy_each_client_has_a_quota_of_its_own_and_cannot_forge_another() {
-    let settings = Settings::new().set("admission.quota.ip_per_s", 1).set("admission.quota.ip_burst", 1);
+    let settings = limited_by_ip(1);
     let server = Server::start_with(settings).await;
     let shop = &server.shop;
     shop.open("phone", &Sale::of(50)).await;

@@ -4,9 +4,9 @@ use super::transport::{Call, segment};
 use super::worker::group_path;
 use super::{Client, ClientError};
 use crate::wire::{
-    Audit, AuditReport, Excess, Forgotten, Gateway, Gateways, Message, PutSale, ReceiveAnswer, Recovery,
-    RedriveAnswer, RedriveRequest, RedriveResult, ReleaseExcess, Reloaded, Restock, ResumeRequest, Sale,
-    SaleList, TopicList, TopicStats,
+    Audit, AuditReport, Ban, BanList, Excess, Forgotten, Gateway, Gateways, Lifted, Message, PutBan, PutSale,
+    ReceiveAnswer, Recovery, RedriveAnswer, RedriveRequest, RedriveResult, ReleaseExcess, Reloaded, Restock,
+    ResumeRequest, Sale, SaleList, TopicList, TopicStats,
 };
 use http::StatusCode;
 
@@ -63,6 +63,22 @@ impl Client {
     ) -> Result<Excess, ClientError> {
         let body = ReleaseExcess { tickets: tickets.to_vec(), reason: reason.to_owned() };
         self.shared.call(Call::post(sale_path(sale, "/excess")).json(&body)).await
+    }
+
+    /// The bans that hold. Reads only.
+    pub async fn blacklist(&self) -> Result<Vec<Ban>, ClientError> {
+        let list: BanList = self.shared.call(Call::get("/v1/blacklist".to_owned())).await?;
+        Ok(list.bans)
+    }
+
+    /// Bans `buyer:ID`, `ip:ADDRESS` or `ip:NETWORK/LENGTH`, in place of an earlier ban. Cancel safety: repeat it.
+    pub async fn ban(&self, client: &str, ban: &PutBan) -> Result<Ban, ClientError> {
+        self.shared.call(Call::put(format!("/v1/blacklist/{}", segment(client))).json(ban)).await
+    }
+
+    /// Lifts a ban; one that is not there is lifted. Cancel safety: repeat it.
+    pub async fn lift_ban(&self, client: &str) -> Result<Lifted, ClientError> {
+        self.shared.call(Call::delete(format!("/v1/blacklist/{}", segment(client)))).await
     }
 
     /// Every sale. Reads only.

@@ -15,6 +15,7 @@
 //! recovery.rs    a shared ledger that is being made whole
 //! pass.rs        challenge, purchase pass
 //! reload.rs      a reload of the configuration
+//! blacklist.rs   who is banned
 //! problem.rs     RFC 9457 problem documents
 //! ```
 //!
@@ -25,6 +26,7 @@
 use std::borrow::Cow;
 
 mod audit;
+mod blacklist;
 mod body;
 mod gateway;
 mod lease;
@@ -40,6 +42,7 @@ mod topic;
 mod transaction;
 
 pub use audit::{Audit, AuditReport, Identity};
+pub use blacklist::{Ban, BanList, Lifted, PutBan};
 pub use body::{BodyError, decode_bytes, encode_bytes, json_or_bytes, parse_raw};
 pub use gateway::{Forgotten, Gateway, Gateways};
 pub use lease::{

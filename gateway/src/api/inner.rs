@@ -114,6 +114,11 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
             admin::redrive(core, topic, group, &body.read().await?).await
         }
         (&Method::POST, ["v1", "reload"]) => admin::reload(core, &body.read().await?).await,
+        (&Method::GET, ["v1", "blacklist"]) => Ok(admin::list_bans(core)),
+        (&Method::PUT, ["v1", "blacklist", client]) => {
+            admin::put_ban(core, client, &body.read().await?).await
+        }
+        (&Method::DELETE, ["v1", "blacklist", client]) => admin::lift_ban(core, client).await,
         (&Method::GET, ["v1", "gateways"]) => Ok(admin::gateways(core)),
         (&Method::POST, ["v1", "gateways", gateway, "forget"]) => admin::forget(core, gateway).await,
         (&Method::GET, ["metrics"]) => Ok(crate::metrics::answer(&core.app)),
@@ -141,12 +146,13 @@ pub(super) fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
             (Scope::Worker, "GET")
         }
         ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
+        ["v1", "blacklist", _] => (Scope::Admin, "DELETE, PUT"),
         ["v1", "sales", _, "excess"] => (Scope::Admin, "GET, POST"),
         ["v1", "reload"]
         | ["v1", "sales", _, "open" | "close" | "restock" | "resume"]
         | ["v1", "gateways", _, "forget"]
         | ["v1", "topics", _, "groups", _, "dead-letters", "redrive"] => (Scope::Admin, "POST"),
-        ["v1", "sales" | "audit" | "topics"]
+        ["v1", "sales" | "audit" | "topics" | "blacklist"]
         | ["v1", "sales", _, "audit" | "recovery"]
         | ["v1", "topics", _, "groups", _, "dead-letters"] => (Scope::Admin, "GET"),
         ["healthz" | "readyz" | "openapi.json" | ""] => (Scope::Open, "GET"),

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod admin;
+pub(crate) mod clients;
 pub mod inner;
 mod orders;
 mod passes;

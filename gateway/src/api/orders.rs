@@ -1,5 +1,6 @@
 //! `POST /v1/sales/{sale}/orders`: from the socket to the ledger, one ordered list.
 
+use super::clients;
 use super::passes::OrderPass;
 use super::tickets::{self, ticket_id, ticket_object};
 use crate::admission::{SaleGate, client_address, tokens};
@@ -36,19 +37,21 @@ pub(super) async fn place(
     not_paused(&sale)?;
     let winner = key.is_some() && may_have_won(core, &sale, headers, peer);
     if !winner {
-        window_is_open(app, &sale)?; //                                            gate 1: open
+        window_is_open(app, &sale)
+            .inspect_err(|refusal| clients::came_early(core, refusal, headers, peer))?; //   gate 1: open
         not_sold_out(&sale)?; //                                                   gate 2
     }
     let live = core.live();
+    clients::address_not_banned(core, &live, headers, peer)?; //                    gate 4: by network
     let buyer = live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?; //  gate 3
-    let address = || client_address(headers, peer, live.config.identity.trusted_proxies());
-    live.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?; //           gate 5
+    clients::buyer_not_banned(core, &buyer)?; //                                    gate 4: by buyer
+    let left = clients::within_quota(core, &live, &sale.sale, &buyer, headers, peer)?; //  gate 5
     let order = Order::read(body, &live.config.listen).await?;
     let mut reserve = order.reserve(app, &sale, &buyer, key);
     if winner {
         // A winner is never told "sold out": the same key gets the same ticket, whatever the gates say now.
         if let Some(outcome) = core.repeat(&reserve).await? {
-            return conclude(core, &sale, outcome, headers).await;
+            return conclude(core, &sale, outcome, headers).await.map(|told| clients::with_left(told, left));
         }
         window_is_open(app, &sale)?;
         not_sold_out(&sale)?;
@@ -62,7 +65,7 @@ pub(super) async fn place(
     let outcome = core.reserve(&reserve).await.map_err(Refusal::from);
     drop(under_way);
     pass.conclude(&outcome);
-    conclude(core, &sale, outcome?, headers).await
+    conclude(core, &sale, outcome?, headers).await.map(|told| clients::with_left(told, left))
 }
 
 /// Why there is no gate for a name. With a shared ledger it is unknown only once all sales have been read.

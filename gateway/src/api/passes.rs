@@ -1,5 +1,6 @@
 //! `POST /v1/sales/{sale}/challenge` and `/pass`: how a buyer comes to a purchase pass. Memory and CPU only.
 
+use super::clients;
 use super::orders::{not_sold_out, unknown_sale};
 use crate::admission::pass::{PassFault, Passes, Scope};
 use crate::admission::{SaleGate, client_address};
@@ -34,7 +35,7 @@ pub(super) async fn challenge(
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
     let live = core.live();
-    let (sale, buyer) = admitted(app, &live, sale, headers, peer)?;
+    let (sale, buyer) = admitted(core, &live, sale, headers, peer)?;
     let body = read(&live, body).await?;
     if !body.is_empty() {
         request::parse_json::<Nothing>(&body)?;
@@ -59,7 +60,7 @@ pub(super) async fn pass(
 ) -> Result<Answer, Refusal> {
     let app = &*core.app;
     let live = core.live();
-    let (sale, buyer) = admitted(app, &live, sale, headers, peer)?;
+    let (sale, buyer) = admitted(core, &live, sale, headers, peer)?;
     let body = read(&live, body).await?;
     let asked: PassRequest<'_> = request::parse_json(&body)?;
     let answer_text = match asked.answer {
@@ -76,17 +77,21 @@ pub(super) async fn pass(
 
 /// The gates of these two requests, cheapest first, with a quota of their own.
 fn admitted<'h>(
-    app: &App,
+    core: &Core,
     live: &Live,
     sale: &str,
     headers: &'h HeaderMap,
     peer: IpAddr,
 ) -> Result<(Arc<SaleGate>, Cow<'h, str>), Refusal> {
+    let app = &*core.app;
     let sale = app.sales.find(sale).ok_or_else(|| unknown_sale(app, sale))?;
     passes_are_given(app, live, &sale)?;
+    clients::address_not_banned(core, live, headers, peer)?;
     let buyer = live.identity.prove(headers, peer).map_err(Refusal::Unauthenticated)?;
+    clients::buyer_not_banned(core, &buyer)?;
     let address = || client_address(headers, peer, live.config.identity.trusted_proxies());
     live.passes.quotas.check(&buyer, address).map_err(Refusal::ClientQuota)?;
+    live.quotas.seen(&buyer, address);
     Ok((sale, buyer))
 }
 

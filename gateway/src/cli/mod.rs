@@ -9,6 +9,7 @@
 //! backup.rs   a copy of a data folder, also of one in use
 //! sale.rs     sales of a running gateway, over its admin API
 //! reload.rs   a running gateway reads its configuration again
+//! blacklist.rs  who is banned at a running gateway
 //! policy.rs   runs a policy against the cases beside it
 //! resume.rs   a paused sale goes on without a gateway's log
 //! gateway.rs  the gateways of a fleet
@@ -21,6 +22,7 @@
 mod admin;
 mod audit;
 mod backup;
+mod blacklist;
 mod check;
 mod failure;
 mod gateway;
@@ -76,6 +78,8 @@ enum Command {
     Sale(sale::Args),
     /// A running gateway reads its configuration again: all of it, or nothing
     Reload(reload::Args),
+    /// Who is banned at a running gateway
+    Blacklist(blacklist::Args),
     /// Policies in Lua, at rest
     Policy(policy::Args),
     /// The gateways that sell one stock in Redis
@@ -94,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Sale(args) => sale::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Blacklist(args) => blacklist::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Gateway(args) => gateway::run(&args),
     };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        identity.rs, pass.rs, policy.rs, proxy.rs, redis.rs, secret.rs, tls.rs, tokens.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        blacklist.rs, identity.rs, pass.rs, policy.rs, proxy.rs, quota.rs, redis.rs, secret.rs, tls.rs, tokens.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! origin.rs    what was written where; the same read again
@@ -11,12 +11,14 @@
 //!
 //! Paths are relative to the folder the process was started in.
 
+mod blacklist;
 mod identity;
 mod origin;
 mod pass;
 mod policy;
 mod problem;
 mod proxy;
+mod quota;
 mod reader;
 mod redis;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod tls;
 mod tokens;
 mod types;
 
+pub use blacklist::Blacklist;
 pub use pass::PassSettings;
 pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use policy::PolicySettings;
@@ -38,7 +41,7 @@ pub use proxy::{Balance, HostRule, Needed, ProxyRoute, RouteTokens};
 pub use tls::TlsSettings;
 pub use types::{
     ClientQuota, Config, Data, Identity, InnerTokens, Jwt, LedgerKind, Listen, LogFormat, LogSettings,
-    QueueSettings, Quota, SaleAtStart, Secret,
+    Newcomers, QueueSettings, Quota, SaleAtStart, Secret,
 };
 
 use std::io::Read as _;

@@ -5,10 +5,10 @@ use super::origin::Origin;
 use super::reader::Section;
 use super::secret::read_secret;
 use super::types::{
-    ClientQuota, Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings,
-    QueueSettings, Quota, SaleAtStart,
+    Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings, QueueSettings,
+    SaleAtStart,
 };
-use super::{identity, pass, policy, problem::Place, proxy, redis, tls, tokens};
+use super::{blacklist, identity, pass, policy, problem::Place, proxy, quota, redis, tls, tokens};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,6 @@ const ORDER_DEADLINE_MS_MAX: u64 = u32::MAX as u64;
 /// A year: no wait of a sale is longer.
 const WAIT_MS_MAX: u64 = 365 * 24 * 3_600 * 1_000;
 const HOUR_MS: u64 = 3_600 * 1_000;
-const RATE_MAX: u64 = 100_000_000;
 
 pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
     let listen = listen(root);
@@ -37,6 +36,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
     if shared {
         fleet(root, &listen, &data);
     }
+    admission(root);
     let pass = pass::read(root);
     // With several gateways each must be able to judge the passes of the others.
     let passes = !shared || !pass.keys.is_empty();
@@ -45,7 +45,8 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         ledger,
         identity: identity_section(root),
         tokens: tokens::read(root),
-        quota: quota(root),
+        quota: quota::read(root),
+        blacklist: blacklist::read(root),
         queue: queue(root),
         inner_tokens: inner(root, listen.inner),
         log: log(root),
@@ -213,23 +214,13 @@ fn identity_section(root: &mut Section<'_, '_>) -> Identity {
     })
 }
 
-fn quota(root: &mut Section<'_, '_>) -> Quota {
+/// What nobody has read of `[admission]` is unknown. Its sections are read each by its own.
+fn admission(root: &mut Section<'_, '_>) {
     let mut admission = root.section("admission");
-    admission.known_section("tokens");
-    admission.known_section("pass");
-    admission.known_section("policy");
-    let mut section = admission.section("quota");
-    let mut client = |per_s_key, burst_key, burst_default| {
-        let per_s = section.number(per_s_key, 0, 0..=RATE_MAX, "requests a second") as u32;
-        let burst = section.number(burst_key, burst_default, 1..=RATE_MAX, "requests") as u32;
-        (per_s > 0).then_some(ClientQuota { per_s, burst })
-    };
-    let buyer = client("buyer_per_s", "buyer_burst", 20);
-    let ip = client("ip_per_s", "ip_burst", 200);
-    let clients_max = section.number("clients_max", 1_000_000, 1_000..=100_000_000, "clients") as usize;
-    section.finish();
+    for section in ["tokens", "quota", "blacklist", "pass", "policy"] {
+        admission.known_section(section);
+    }
     admission.finish();
-    Quota { buyer, ip, clients_max }
 }
 
 fn queue(root: &mut Section<'_, '_>) -> QueueSettings {

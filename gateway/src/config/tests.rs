@@ -16,7 +16,9 @@ fn defaults_need_no_file() {
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
     assert!(config.listen.threads >= 1);
     assert!(
-        config.tokens.rate_per_s.is_none() && config.quota.buyer.is_none() && config.inner_tokens.is_none()
+        config.tokens.rate_per_s.is_none()
+            && config.quota.newcomers.is_some()
+            && config.inner_tokens.is_none()
     );
 }
 

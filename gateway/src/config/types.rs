@@ -27,6 +27,8 @@ pub struct Config {
     pub tokens: TokenSettings,
     /// `[admission.quota]`
     pub quota: Quota,
+    /// `[admission.blacklist]`
+    pub blacklist: super::Blacklist,
     /// `[admission.pass]`
     pub pass: super::PassSettings,
     /// `[admission.policy]`
@@ -151,14 +153,29 @@ pub struct Jwt {
 }
 
 /// Quotas of single clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
     /// By buyer; `None` is off.
     pub buyer: Option<ClientQuota>,
     /// By client address; `None` is off.
     pub ip: Option<ClientQuota>,
+    /// Buyers never seen at an address; `None` is off.
+    pub newcomers: Option<Newcomers>,
+    /// Networks without any quota by address, which are never banned either.
+    pub exempt: Vec<ipnet::IpNet>,
     /// Clients tracked at most (buyers and addresses each).
     pub clients_max: usize,
+}
+
+/// How many strangers one address may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newcomers {
+    /// At once, at least 1.
+    pub burst: u32,
+    /// As many again over this time, in ms.
+    pub window_ms: u64,
+    /// Further ones are asked to come back after, in ms.
+    pub wait_ms: u64,
 }
 
 /// Quota of one client.

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, plain, problem, with_retry_after};
 use super::body::BodyError;
+use crate::admission::Exceeded;
 use crate::admission::pass::PassFault;
 use crate::config::ConfigProblem;
 use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
@@ -44,8 +45,10 @@ pub enum Refusal {
     SaleClosed,
     /// None left for now.
     SoldOut,
+    /// The client is banned; for how long, when it is known.
+    Blacklisted(Option<Duration>),
     /// Too many requests of this client.
-    ClientQuota(Duration),
+    ClientQuota(Exceeded),
     /// The order came without a purchase pass.
     PassRequired,
     /// The pass, the challenge or the answer to it is not good; why.
@@ -135,6 +138,7 @@ impl Refusal {
             Self::SaleNotOpen { .. } => ProblemType::SaleNotOpen,
             Self::SaleClosed => ProblemType::SaleClosed,
             Self::SoldOut => ProblemType::SoldOut,
+            Self::Blacklisted(_) => ProblemType::Blacklisted,
             Self::ClientQuota(_) => ProblemType::ClientQuota,
             Self::PassRequired => ProblemType::PassRequired,
             Self::PassInvalid(_) => ProblemType::PassInvalid,
@@ -230,7 +234,20 @@ impl Refusal {
                 document.retry_after_ms = Some(retry_after.as_millis() as u64);
                 with_retry_after(problem(&document), *retry_after)
             }
-            Self::ClientQuota(after) | Self::Overloaded(after) => {
+            Self::Blacklisted(None) => plain(kind),
+            Self::Blacklisted(Some(after)) => {
+                let mut document = document();
+                document.retry_after_ms = Some(after.as_millis() as u64);
+                with_retry_after(problem(&document), *after)
+            }
+            Self::ClientQuota(exceeded) => {
+                let mut document = document();
+                document.retry_after_ms = Some(exceeded.retry_after.as_millis() as u64);
+                let mut answer = with_retry_after(problem(&document), exceeded.retry_after);
+                exceeded.tell(&mut answer);
+                answer
+            }
+            Self::Overloaded(after) => {
                 let mut document = document();
                 document.retry_after_ms = Some(after.as_millis() as u64);
                 with_retry_after(problem(&document), *after)

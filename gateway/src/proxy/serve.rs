@@ -8,6 +8,7 @@ use super::routes::Route;
 use super::upload::Upload;
 use crate::admission::client_address;
 use crate::admission::pass::Scope;
+use crate::api::clients;
 use crate::config::{Identity, Needed};
 use crate::http::{Answer, Refusal};
 use crate::policy::{Facts, Judged};
@@ -58,9 +59,13 @@ async fn forward(
     let identity = &live.config.identity;
     let trusted = identity.trusted_proxies();
     let address = client_address(&head.headers, peer, trusted);
+    clients::address_not_banned(core, live, &head.headers, peer)?; //                   gate 4: by network
     let buyer = buyer(live, settings.identity, &head, peer)?; //                        gate 3
+    if let Some(buyer) = &buyer {
+        clients::buyer_not_banned(core, buyer)?; //                                    gate 4: by buyer
+    }
     if settings.quotas {
-        quotas(live, buyer.as_deref(), address)?; //                                   gate 5
+        quotas(core, live, route, buyer.as_deref(), &head, peer)?; //                  gate 5
     }
     let has_pass = pass(core, live, route, buyer.as_deref(), &head)?; //                      gate 6
     if settings.policies {
@@ -132,14 +137,23 @@ fn buyer<'h>(
     }
 }
 
-fn quotas(live: &Live, buyer: Option<&str>, address: IpAddr) -> Result<(), Refusal> {
-    let quotas = &*live.quotas;
-    match (buyer, &quotas.ip) {
-        (Some(buyer), _) => quotas.check(buyer, || address),
-        (None, Some(quota)) => quota.check(&crate::admission::network_of(address)),
-        (None, None) => Ok(()),
+fn quotas(
+    core: &Core,
+    live: &Live,
+    route: &Route,
+    buyer: Option<&str>,
+    head: &Parts,
+    peer: IpAddr,
+) -> Result<(), Refusal> {
+    match buyer {
+        Some(buyer) => {
+            clients::within_quota(core, live, &route.settings.name, buyer, &head.headers, peer).map(drop)
+        }
+        None => {
+            let address = client_address(&head.headers, peer, live.config.identity.trusted_proxies());
+            live.quotas.check_address(address).map_err(Refusal::ClientQuota)
+        }
     }
-    .map_err(Refusal::ClientQuota)
 }
 
 /// Whether the pass of the route's sale is good; a route that names a sale needs one. It is not spent: that is for orders.

@@ -63,10 +63,8 @@ impl Live {
             Some(previous) if previous.config.identity == config.identity => previous.identity.clone(),
             _ => Identity::new(&config.identity, clock.clone(), previous.map(|live| &live.identity)),
         };
-        let quotas = match previous {
-            Some(previous) if previous.config.quota == config.quota => previous.quotas.clone(),
-            _ => Arc::new(Quotas::new(&config.quota)),
-        };
+        let counted = previous.map(|live| (&live.config.quota, &*live.quotas));
+        let quotas = Arc::new(Quotas::new(&config.quota, config.identity.trusted_proxies(), counted));
         let tls = match (&config.listen.tls, previous) {
             (None, _) => None,
             (now, Some(previous)) if previous.config.listen.tls == *now => previous.tls.clone(),

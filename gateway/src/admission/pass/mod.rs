@@ -146,7 +146,13 @@ impl Passes {
 
     /// With these keys.
     pub fn new(keys: Keys, settings: &PassSettings, clients_max: usize) -> Self {
-        let quotas = Quota { buyer: settings.buyer, ip: settings.ip, clients_max };
+        let quotas = Quota {
+            buyer: settings.buyer,
+            ip: settings.ip,
+            newcomers: None,
+            exempt: Vec::new(),
+            clients_max,
+        };
         let challenge_ms = settings.challenge_ttl_ms + 2 * settings.clock_skew_ms;
         let entries_max = settings.spent_max;
         Self {
@@ -156,7 +162,7 @@ impl Passes {
             // A challenge that is answered again gives the same pass a later end, by the challenge's time at most.
             spent: Bounds { keep_ms: settings.ttl_ms + challenge_ms, entries_max },
             wrong: Bounds { keep_ms: challenge_ms, entries_max },
-            quotas: Arc::new(Quotas::new(&quotas)),
+            quotas: Arc::new(Quotas::new(&quotas, &[], None)),
             clients_max,
             settings: settings.clone(),
         }

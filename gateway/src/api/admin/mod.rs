@@ -6,6 +6,7 @@
 //! figures.rs       topics and groups; the rates are in `rates.rs`
 //! rates.rs         messages a second, of late
 //! dead_letters.rs  what no worker could deal with, and its second chance
+//! blacklist.rs     who is banned; the task that keeps the list
 //! recovery.rs      a paused sale goes on without a gateway; orders beyond the stock
 //! reload.rs        the configuration read again
 //! health.rs        alive, ready, which gateways there are
@@ -14,6 +15,7 @@
 //! ```
 
 mod audit;
+mod blacklist;
 mod dashboard;
 mod dead_letters;
 mod figures;
@@ -25,6 +27,7 @@ mod reload;
 mod sales;
 
 pub(super) use audit::{audit_all, audit_sale};
+pub(super) use blacklist::{lift_ban, list_bans, put_ban};
 pub(super) use dashboard::dashboard;
 pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;
@@ -35,5 +38,6 @@ pub(super) use reload::reload;
 pub(super) use sales::{Switch, get_sale, list_sales, put_sale, restock, switch_sale};
 
 pub(crate) use audit::audit_object;
+pub(crate) use blacklist::run_blacklist;
 pub use rates::Rates;
 pub(crate) use rates::run_rates;

@@ -59,6 +59,11 @@ pub struct CoreLedger {
 }
 
 impl CoreLedger {
+    /// This thread's calls, for what is shared beside the ledger.
+    pub(crate) fn ops(&self) -> &Ops {
+        &self.ops
+    }
+
     /// On the calling thread; connects when it is first used.
     pub fn new(app: Arc<App>, shared: Arc<Shared>, durable: Rc<CoreDurable>) -> Rc<Self> {
         let ops = Ops::new(Link::new(shared.options.clone()), shared.options.clone(), &shared.gateway);

@@ -9,8 +9,10 @@
 //! recover.rs     pause, re-apply, resume
 //! fleet.rs       processes of gateways, heartbeats and membership
 //! news.rs        what all gateways are told
+//! bans.rs        who is banned: the gate's, not the ledger's
 //! ```
 
+mod bans;
 mod batch;
 mod fleet;
 mod news;
@@ -20,6 +22,7 @@ mod sale;
 mod sweep;
 mod transition;
 
+pub use bans::Bans;
 pub use batch::{Batch, BatchReply, ReserveCall, Reserved};
 pub use fleet::{Beat, Fleet, Forgot, Heard, Newest, Proposal, Seen};
 pub use news::News;
