@@ -32,6 +32,11 @@ impl Clock {
         tokio::time::Instant::from_std(self.start + Duration::from_micros(at_us))
     }
 
+    /// Unix ms, now.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        (self.start_wall_us + self.now_us()) / 1_000
+    }
+
     /// Wall time in Unix microseconds at the start of the run: what evidence adds to its instants.
     pub(crate) fn start_wall_us(&self) -> u64 {
         self.start_wall_us

@@ -18,6 +18,8 @@ pub(crate) enum Stream {
     Fault,
     /// Which gateway is turned to.
     Route,
+    /// Who shares an address.
+    Nat,
 }
 
 /// A seed that answers any number of independent choices.

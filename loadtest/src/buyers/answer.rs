@@ -10,6 +10,8 @@ use tidegate_client::wire::{ProblemType, TicketStatus};
 pub(crate) enum Answer {
     Ticket(TicketAnswer),
     Refused(ProblemType),
+    /// Refused for so many ms: too early, or too often.
+    Later(ProblemType, u64),
     /// Not known yet whether this ticket is won.
     NotYet(ProblemType, TicketId),
     /// Answered, but not as documented.
@@ -42,6 +44,7 @@ struct TicketBody<'a> {
 struct ProblemBody<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
+    retry_after_ms: Option<u64>,
     /// An id where the outcome is not known yet; an object elsewhere.
     ticket: Option<serde_json::Value>,
 }
@@ -76,7 +79,10 @@ impl Answer {
         let ticket = body.ticket.as_ref().and_then(serde_json::Value::as_str).and_then(TicketId::parse);
         Some(match ticket.filter(|_| status == 503) {
             Some(ticket) => Self::NotYet(problem, ticket),
-            None => Self::Refused(problem),
+            None => match (problem, body.retry_after_ms) {
+                (ProblemType::SaleNotOpen | ProblemType::ClientQuota, Some(ms)) => Self::Later(problem, ms),
+                _ => Self::Refused(problem),
+            },
         })
     }
 }

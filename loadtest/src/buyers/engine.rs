@@ -14,7 +14,7 @@ use super::tally::{Outcome, Tally};
 use crate::clock::{Clock, Micros};
 use crate::evidence::BuyersSaw;
 use crate::gateway::{Member, Roster};
-use crate::scenario::Scenario;
+use crate::scenario::{Abusers, Scenario, is_made_up};
 use crate::schedule::{Arrival, Persona, arrivals, persona};
 use crate::seeded::Seed;
 use bytes::Bytes;
@@ -85,7 +85,12 @@ impl Crowd {
         live: Arc<Live>,
     ) -> std::io::Result<Self> {
         let threads = thread_count(scenario);
-        let habits = Habits { buyers: scenario.buyers.clone(), generator: scenario.generator.clone(), seed };
+        let habits = Habits {
+            buyers: scenario.buyers.clone(),
+            generator: scenario.generator.clone(),
+            seed,
+            abusers: scenario.abusers,
+        };
         let threads = (0..threads)
             .map(|thread| {
                 let (habits, live, sale) = (habits.clone(), Arc::clone(&live), sale.to_owned());
@@ -93,7 +98,10 @@ impl Crowd {
                 std::thread::Builder::new().name(format!("buyers-{thread}")).spawn(move || {
                     let plan = arrivals(&habits.buyers, seed, thread, threads)
                         .map(|a| Arrival { at_us: a.at_us + start_us, ..a });
-                    run_thread(habits, roster, sale, clock, live, plan)
+                    let abusers = habits.abusers.map_or(0, |abusers| abusers.count(habits.buyers.count));
+                    let first = Abusers::arrivals(abusers, &habits.buyers, seed, thread, threads)
+                        .map(|a| Arrival { at_us: a.at_us + start_us, ..a });
+                    run_thread(&habits, roster, sale, clock, live, plan, first)
                 })
             })
             .collect::<std::io::Result<Vec<_>>>()?;
@@ -146,12 +154,13 @@ struct Desk {
 }
 
 fn run_thread(
-    habits: Habits,
+    habits: &Habits,
     roster: Arc<Roster>,
     sale: String,
     clock: Clock,
     live: Arc<Live>,
     plan: impl Iterator<Item = Arrival>,
+    abusers: impl Iterator<Item = Arrival>,
 ) -> std::io::Result<(Tally, BuyersSaw)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let generator = habits.generator.clone();
@@ -168,8 +177,12 @@ fn run_thread(
         open: Cell::new(0),
         tally: RefCell::default(),
         book: RefCell::default(),
-        habits,
+        habits: habits.clone(),
     });
+    for Arrival { at_us, buyer } in abusers {
+        let order = Order { buyer, key: 0, asked_us: at_us, tries: 0, again: false, alone: true, turn: 0 };
+        desk.schedule(Due { at_us, errand: Errand::Order(order) });
+    }
     let local = tokio::task::LocalSet::new();
     for _ in 0..generator.connections {
         local.spawn_local(serve_orders(Rc::clone(&desk)));
@@ -318,7 +331,7 @@ impl Desk {
                 self.live.lost.fetch_add(1, Relaxed);
                 None
             }
-            Answer::Refused(problem) => Some(Outcome::Refused(*problem)),
+            Answer::Refused(problem) | Answer::Later(problem, _) => Some(Outcome::Refused(*problem)),
             Answer::NotYet(problem, ticket) => {
                 self.book.borrow_mut().not_yet(order, *ticket);
                 Some(Outcome::Refused(*problem))
@@ -349,6 +362,9 @@ impl Desk {
         };
         if let Some(outcome) = outcome {
             self.tally.borrow_mut().answer(outcome, now_us.saturating_sub(due_us));
+            if outcome != Outcome::Refused(ProblemType::SoldOut) {
+                self.tally.borrow_mut().contest[usize::from(is_made_up(order.buyer))] += 1;
+            }
             self.live.answered.fetch_add(1, Relaxed);
             if outcome == Outcome::Refused(ProblemType::SoldOut) {
                 self.live.sold_out.fetch_add(1, Relaxed);
@@ -373,7 +389,7 @@ impl Desk {
 
     /// A chain has its answer.
     fn settled(&self, order: Order, answer: &Answer) {
-        if let Answer::Refused(problem) = answer {
+        if let Answer::Refused(problem) | Answer::Later(problem, _) = answer {
             self.book.borrow_mut().refused(order, *problem);
         }
         self.close();
@@ -385,7 +401,7 @@ impl Desk {
         match answer {
             Answer::Ticket(ticket) => self.book.borrow_mut().polled(*ticket, now_us),
             Answer::Undocumented(what) => self.book.borrow_mut().undocumented(what),
-            Answer::Refused(_) | Answer::NotYet(..) | Answer::Lost => {}
+            Answer::Refused(_) | Answer::Later(..) | Answer::NotYet(..) | Answer::Lost => {}
         }
         if let Some(due) = Habits::after_poll(follow, answer, now_us) {
             self.schedule(due);
@@ -393,7 +409,7 @@ impl Desk {
     }
 
     fn order_request(&self, order: Order, member: &Member) -> http::Result<Request<Empty<Bytes>>> {
-        Request::builder()
+        self.from_its_address(Request::builder(), order.buyer)
             .method(Method::POST)
             .uri(self.order_path.as_str())
             .header(header::HOST, member.host.as_str())
@@ -401,6 +417,17 @@ impl Desk {
             .header("x-user-id", buyer_name(order.buyer))
             .header("idempotency-key", format!("{}-{}-{}", self.sale, order.buyer, order.key))
             .body(Empty::new())
+    }
+
+    /// As a proxy in front of the gateway says it.
+    fn from_its_address(&self, request: http::request::Builder, buyer: u32) -> http::request::Builder {
+        match &self.habits.abusers {
+            Some(abusers) => {
+                let address = abusers.address(buyer, self.habits.buyers.count, self.habits.seed);
+                request.header("x-forwarded-for", address.to_string())
+            }
+            None => request,
+        }
     }
 
     fn poll_request(follow: Follow, member: &Member) -> http::Result<Request<Empty<Bytes>>> {

@@ -68,7 +68,11 @@ async fn look_at(connection: &mut Connection, members: &Members, ticket: TicketI
                 };
             }
             Answer::Refused(ProblemType::TicketNotFound) => return LastLook::NotFound,
-            Answer::Refused(_) | Answer::NotYet(..) | Answer::Undocumented(_) | Answer::Lost => {
+            Answer::Refused(_)
+            | Answer::Later(..)
+            | Answer::NotYet(..)
+            | Answer::Undocumented(_)
+            | Answer::Lost => {
                 tokio::time::sleep(PAUSE).await;
             }
         }

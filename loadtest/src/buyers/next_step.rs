@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::errand::{Due, Errand, Follow, Order};
 use crate::clock::Micros;
-use crate::scenario::{Buyers, Generator};
+use crate::scenario::{Abusers, Buyers, Generator, is_made_up};
 use crate::schedule::{Persona, persona};
 use crate::seeded::{Seed, Stream};
 use tidegate_client::wire::ProblemType;
@@ -13,6 +13,8 @@ const RETRY_FIRST_MS: u64 = 50;
 const RETRY_LAST_MS: u64 = 1_000;
 /// A winner who asks again does so after this.
 const ASK_AGAIN_MS: u64 = 1_500;
+/// A buyer who is told when to come back is late by this, at most.
+const AS_TOLD_LATE_MS: u64 = 300;
 /// A follower without an answer polls again after this.
 const FOLLOW_AGAIN_MS: u64 = 200;
 
@@ -22,6 +24,7 @@ pub(crate) struct Habits {
     pub(crate) buyers: Buyers,
     pub(crate) generator: Generator,
     pub(crate) seed: Seed,
+    pub(crate) abusers: Option<Abusers>,
 }
 
 /// What comes after an answer to an order.
@@ -42,6 +45,11 @@ impl Habits {
     pub(crate) fn after_order(&self, order: Order, answer: &Answer, now_us: Micros) -> Step {
         match answer {
             Answer::Lost | Answer::NotYet(..) => self.retry(order, now_us),
+            Answer::Refused(ProblemType::SoldOut) if is_made_up(order.buyer) => Step::Done,
+            Answer::Ticket(_) | Answer::Refused(_) | Answer::Later(..) if is_made_up(order.buyer) => {
+                self.under_another_name(order, now_us)
+            }
+            Answer::Later(_, after_ms) => self.as_told(order, *after_ms, now_us),
             Answer::Refused(problem) => match problem {
                 ProblemType::SalePaused
                 | ProblemType::LedgerUnavailable
@@ -54,6 +62,33 @@ impl Habits {
             },
             Answer::Ticket(_) | Answer::Undocumented(_) => Step::Done,
         }
+    }
+
+    /// An abuser goes on at once, as somebody else.
+    fn under_another_name(&self, order: Order, now_us: Micros) -> Step {
+        let Some(abusers) = self.abusers else { return Step::Done };
+        let at_us = now_us + abusers.again_after_ms * 1_000;
+        let buyer = Abusers::next_name(order.buyer, abusers.count(self.buyers.count));
+        let turn = order.turn + 1;
+        let errand = Errand::Order(Order {
+            buyer,
+            key: 0,
+            asked_us: at_us,
+            tries: 0,
+            again: false,
+            alone: true,
+            turn,
+        });
+        Step::ComeBack(Due { at_us, errand })
+    }
+
+    /// A good buyer comes back when told to, some a little later than others.
+    fn as_told(&self, order: Order, after_ms: u64, now_us: Micros) -> Step {
+        let late_us =
+            self.seed.unit(Stream::Jitter, u64::from(order.buyer)) * AS_TOLD_LATE_MS as f64 * 1_000.0;
+        let at_us = now_us + after_ms * 1_000 + late_us as Micros;
+        let order = Order { asked_us: at_us, tries: 0, turn: order.turn + 1, alone: false, ..order };
+        Step::ComeBack(Due { at_us, errand: Errand::Order(order) })
     }
 
     fn retry(&self, order: Order, now_us: Micros) -> Step {
@@ -119,7 +154,7 @@ impl Habits {
                 errand: Errand::Follow(Follow { version: ticket.version.max(follow.version), ..follow }),
             }),
             Answer::Refused(ProblemType::TicketNotFound) | Answer::Undocumented(_) => None,
-            Answer::Refused(_) | Answer::NotYet(..) | Answer::Lost => {
+            Answer::Refused(_) | Answer::Later(..) | Answer::NotYet(..) | Answer::Lost => {
                 Some(Due { at_us: now_us + FOLLOW_AGAIN_MS * 1_000, errand: Errand::Follow(follow) })
             }
         }
@@ -140,7 +175,7 @@ mod tests {
     fn habits() -> Habits {
         let scenario = Scenario::load("demo").unwrap();
         let buyers = Buyers { come_back_share: 1.0, ..scenario.buyers };
-        Habits { buyers, generator: scenario.generator, seed: Seed(1) }
+        Habits { buyers, generator: scenario.generator, seed: Seed(1), abusers: None }
     }
 
     const ORDER: Order =
@@ -166,6 +201,24 @@ mod tests {
             }
         }
         assert!((20..100).contains(&retries), "{retries}");
+    }
+
+    #[test]
+    fn a_good_buyer_keeps_to_what_it_is_told_and_an_abuser_takes_another_name_at_once() {
+        let scenario = Scenario::load("abuse").unwrap();
+        let Scenario { buyers, generator, abusers, .. } = scenario;
+        let habits = Habits { buyers, generator, seed: Seed(1), abusers };
+        let told = Answer::Later(ProblemType::ClientQuota, 1_000);
+        let next = |order: Order| match habits.after_order(order, &told, 5_000) {
+            Step::ComeBack(Due { at_us, errand: Errand::Order(next) }) => (at_us, next),
+            step => panic!("{step:?}"),
+        };
+        let (at_us, good) = next(ORDER);
+        assert_eq!((good.buyer, good.key), (ORDER.buyer, ORDER.key));
+        assert!((1_005_000..1_306_000).contains(&at_us), "{at_us}");
+        let name = Abusers::arrivals(40, &habits.buyers, Seed(1), 0, 1).next().unwrap().buyer;
+        let (at_us, abuser) = next(Order { buyer: name, ..ORDER });
+        assert_eq!((at_us, abuser.buyer), (6_000, name + 40));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Tally {
     /// Requests that never left: the generator's backlog was full.
     pub(crate) unsent: u64,
     pub(crate) polls: u64,
+    /// Answers to good buyers and to made-up names while there was something to win.
+    pub(crate) contest: [u64; 2],
     latency_us: BTreeMap<Outcome, Histogram<u64>>,
     lag_us: Option<Histogram<u64>>,
 }
@@ -64,6 +66,7 @@ impl Tally {
         self.lost += other.lost;
         self.unsent += other.unsent;
         self.polls += other.polls;
+        self.contest = [0, 1].map(|who| self.contest[who] + other.contest[who]);
         for (outcome, theirs) in other.latency_us {
             add(self.latency_us.entry(outcome).or_insert_with(histogram), &theirs);
         }

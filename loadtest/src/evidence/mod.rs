@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! ticket.rs    ticket ids
+//! abuse.rs     who got what, with abusers and without
 //! buyers.rs    what buyers were told
 //! workers.rs   what workers received, and what their acks, creations and payments were answered
 //! proxied.rs   what a service behind the gateway saw, and who asked for it
@@ -11,6 +12,7 @@
 //! ```
 //! Instants of our own are microseconds of [`crate::clock::Clock`]; `…_ms` are Unix times told by the gateway.
 
+mod abuse;
 mod buyers;
 mod faults;
 mod orders;
@@ -18,6 +20,7 @@ mod proxied;
 mod ticket;
 mod workers;
 
+pub(crate) use abuse::{AbuseSeen, Units};
 pub(crate) use buyers::{BuyersSaw, KeyConflict, NotYetKnown, Sighting, Told};
 pub(crate) use faults::{ExitSeen, FaultKind, FaultSeen, FaultWanted, StopSeen};
 pub(crate) use orders::{OrderRow, RowState};
@@ -64,6 +67,7 @@ pub(crate) struct Evidence {
     /// What was killed did not come up again: why.
     pub(crate) restart_failed: Option<String>,
     pub(crate) exit: Option<ExitSeen>,
+    pub(crate) abuse: Option<AbuseSeen>,
 }
 
 /// What the gateway said of a ticket when all was over.

@@ -1,4 +1,5 @@
-//! The configuration a child is started with: loopback, sync mode, no quotas (all load comes from one address).
+//! The configuration a child is started with: loopback, sync mode, no quotas but where
+//! abusers come (else what buyers do is not to be held up).
 
 use super::Setting;
 use crate::proxied;
@@ -68,7 +69,9 @@ struct Mode {
 struct Admission {
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<Tokens>,
-    quota: Quota,
+    /// None: as shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +85,7 @@ struct Tokens {
 struct Quota {
     buyer_per_s: u64,
     ip_per_s: u64,
+    newcomers: u64,
 }
 
 /// The configuration file's text; the ledger is in Redis when there is one to reach.
@@ -96,6 +100,8 @@ pub(super) fn text(
         burst: tokens.burst,
         max_wait_ms: tokens.max_wait_ms,
     });
+    let none = Quota { buyer_per_s: 0, ip_per_s: 0, newcomers: 0 };
+    let as_shipped = scenario.abusers.is_some_and(|abusers| abusers.protected);
     let settings = scenario.redis.clone().unwrap_or_default();
     let ledger = match redis {
         None => Ledger { kind: "embedded", redis: None },
@@ -115,7 +121,7 @@ pub(super) fn text(
         ledger,
         identity: Mode { mode: "header" },
         proxy: route(scenario, upstream).into_iter().collect(),
-        admission: Admission { tokens, quota: Quota { buyer_per_s: 0, ip_per_s: 0 } },
+        admission: Admission { tokens, quota: (!as_shipped).then_some(none) },
     })
 }
 

@@ -6,7 +6,8 @@ use super::setup::Stand;
 use super::{Finished, Plan, RunError, WorkerCounts};
 use crate::clock::Clock;
 use crate::evidence::{
-    BuyersSaw, Evidence, FaultKind, FaultWanted, LastLook, LookApart, OffsetsSeen, Table, TicketId,
+    AbuseSeen, BuyersSaw, Evidence, FaultKind, FaultWanted, LastLook, LookApart, OffsetsSeen, Table,
+    TicketId, Units,
 };
 use crate::gateway::Members;
 use crate::scenario::{Fault, Timed};
@@ -63,8 +64,14 @@ pub(super) async fn collect(
     let scenario = &plan.scenario;
     let evidence = Evidence {
         sale: scenario.sale.clone(),
-        buyers_count: scenario.buyers.count,
+        // Abusers make their names up as they go.
+        buyers_count: if scenario.abusers.is_some() { u32::MAX } else { scenario.buyers.count },
         start_wall_us: clock.start_wall_us(),
+        abuse: scenario.abusers.map(|abusers| AbuseSeen {
+            units: Units::of(&rush.buyers, &abusers, plan.seed),
+            without: Units::default(),
+            contest: rush.tally.contest,
+        }),
         buyers: rush.buyers,
         workers,
         events,

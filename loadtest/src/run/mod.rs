@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 }
 
 /// The gateway under test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// Runs already: its buyers' listener, and the base URL of the inner one.
     Running { public: SocketAddr, inner: String },
@@ -88,8 +88,18 @@ pub(crate) enum RunError {
     Local { what: &'static str, source: std::io::Error },
 }
 
-/// Runs the whole scenario.
+/// Runs the whole scenario; one with abusers twice, first without them.
 pub(crate) async fn run(plan: &Plan, progress: &Progress) -> Result<Finished, RunError> {
+    let Some(without) = plan.without_abusers() else { return run_once(plan, progress).await };
+    let before = run_once(&without, progress).await?.evidence.abuse;
+    let mut finished = run_once(plan, progress).await?;
+    if let (Some(seen), Some(before)) = (&mut finished.evidence.abuse, before) {
+        seen.without = before.units;
+    }
+    Ok(finished)
+}
+
+async fn run_once(plan: &Plan, progress: &Progress) -> Result<Finished, RunError> {
     if plan.scenario.needs_spawn() && matches!(plan.target, Target::Running { .. }) {
         return Err(RunError::NeedsSpawn { scenario: plan.scenario.name.clone() });
     }
@@ -110,6 +120,13 @@ pub(crate) async fn run(plan: &Plan, progress: &Progress) -> Result<Finished, Ru
 }
 
 impl Plan {
+    /// The same by the same seed, when it has abusers.
+    fn without_abusers(&self) -> Option<Self> {
+        let scenario = self.scenario.without_abusers()?;
+        let (seed, target) = (self.seed, self.target.clone());
+        Some(Self { scenario, seed, target, report_dir: self.report_dir.clone(), token: self.token.clone() })
+    }
+
     /// What a gateway of ours is started with.
     pub(crate) fn setting<'a>(
         &'a self,

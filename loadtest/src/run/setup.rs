@@ -62,6 +62,7 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
         per_buyer_limit: scenario.sale.per_buyer_limit as u32,
         order_deadline_ms: scenario.sale.order_deadline_ms,
         pay_window_ms: scenario.sale.pay_window_ms,
+        opens_at_ms: scenario.abusers.map(|abusers| clock.wall_ms() + abusers.opens_after_ms),
         ..PutSale::new(scenario.sale.item.clone(), scenario.sale.stock)
     };
     let first = roster.members()[0].client.clone();
@@ -95,7 +96,9 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
     let reader =
         EventReader::start(Arc::clone(&floor), start).await.map_err(admin("create the event group"))?;
     let crew = Crew::start(Arc::clone(&floor));
-    first.open_sale(&sale).await.map_err(admin("open the sale"))?;
+    if scenario.abusers.is_none() {
+        first.open_sale(&sale).await.map_err(admin("open the sale"))?;
+    }
     Ok(Stand {
         clock,
         fleet,

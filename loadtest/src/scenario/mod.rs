@@ -3,15 +3,18 @@
 //! Built-in scenarios are compiled in, so the binary alone can run them; a path names a file of one's own.
 //!
 //! ```text
+//! abusers.rs clients who take what is meant for others
 //! faults.rs  what goes wrong on purpose
 //! proxy.rs   a service behind the gateway, and who asks it
 //! rules.rs   which values make no sense
 //! ```
 
+mod abusers;
 mod faults;
 mod proxy;
 mod rules;
 
+pub(crate) use abusers::{Abusers, is_made_up};
 pub(crate) use faults::{
     EmptyRedis, Failover, Fault, Faults, Kill, KillRedis, KillWorker, StopGateway, StopWorkers, Timed,
 };
@@ -22,12 +25,13 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// Compiled-in scenarios, by the name given on the command line.
-pub(crate) const BUILT_IN: [(&str, &str); 14] = [
+pub(crate) const BUILT_IN: [(&str, &str); 15] = [
     ("demo", include_str!("../../scenarios/demo.toml")),
     ("crash", include_str!("../../scenarios/crash.toml")),
     ("stale", include_str!("../../scenarios/stale.toml")),
     ("tokens", include_str!("../../scenarios/tokens.toml")),
     ("proxy", include_str!("../../scenarios/proxy.toml")),
+    ("abuse", include_str!("../../scenarios/abuse.toml")),
     ("redis_demo", include_str!("../../scenarios/redis_demo.toml")),
     ("redis_kill_gateway", include_str!("../../scenarios/redis_kill_gateway.toml")),
     ("redis_delete_gateway", include_str!("../../scenarios/redis_delete_gateway.toml")),
@@ -60,6 +64,7 @@ pub(crate) struct Scenario {
     pub(crate) faults: Faults,
     #[serde(default)]
     pub(crate) bounds: Bounds,
+    pub(crate) abusers: Option<Abusers>,
 }
 
 /// Passed to `PUT /v1/sales/{sale}`.

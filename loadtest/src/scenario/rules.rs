@@ -36,6 +36,7 @@ impl Scenario {
         ]
         .into_iter()
         .chain(self.fleet_rules())
+        .chain(self.abusers.iter().flat_map(super::Abusers::rules))
         .find_map(|(holds, what)| (!holds).then_some(what))
         .or_else(|| self.proxy.as_ref().and_then(super::Proxy::fault))
     }

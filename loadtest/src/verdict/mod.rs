@@ -1,6 +1,7 @@
 //! The verdict: each invariant against evidence from sides that do not know of each other. Pure.
 //!
 //! ```text
+//! abuse.rs       good_buyers_keep_their_share, nat_keeps_its_share
 //! dossier.rs     evidence by ticket; instants compared with allowances
 //! findings.rs    what breaks an invariant, counted, the first few kept
 //! stock.rs       no_oversell, no_leak
@@ -16,6 +17,7 @@
 //! exit.rs        gateway_restarts, gateway_stops_cleanly
 //! ```
 
+mod abuse;
 mod buyers;
 mod delivery;
 mod dossier;
@@ -67,6 +69,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
         buyers::every_buyer_answered(&dossier),
     ];
     invariants.extend(tokens::tokens_bounded(&dossier));
+    invariants.extend(abuse::invariants(&dossier));
     invariants.extend(proxied::invariants(&dossier));
     invariants.extend(stale::invariants(&dossier));
     invariants.extend(fleet::invariants(&dossier));

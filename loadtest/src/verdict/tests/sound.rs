@@ -162,6 +162,7 @@ pub(super) fn sound() -> Evidence {
         stop_wanted: false,
         stop: None,
         restart_failed: None,
+        abuse: None,
         exit: Some(ExitSeen::Clean),
     }
 }
