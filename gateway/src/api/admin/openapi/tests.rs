@@ -176,6 +176,9 @@ fn wire_types_have_the_members_of_their_schemas() {
     });
     round_trip::<wire::Problem<'static>>("Problem", problem);
     same_members("Reloaded", &wire::Reloaded::default());
+    round_trip::<wire::PutBan>("PutBan", json!({"until_ms":1,"reason":"r"}));
+    let ban = json!({"client":"buyer:b","until_ms":1,"reason":"r","since_ms":1,"manual":true,"times":0});
+    round_trip::<wire::Ban>("Ban", ban);
     let gateways = wire::Gateways { gateways: vec![wire::Gateway::default()], away: vec!["g".into()] };
     same_members("Gateways", &gateways);
 }
