@@ -375,3 +375,7 @@ fn added(text: &str) -> Option<(HeaderName, HeaderValue)> {
     let value = HeaderValue::from_str(value.trim()).ok()?;
     (!crate::proxy::is_framing(&name)).then_some((name, value))
 }
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;
