@@ -32,14 +32,18 @@ async fn an_upstream_that_is_gone_costs_nobody_an_answer_and_is_left_alone() {
     }
     assert_eq!(there.seen().len(), 16);
     let metrics = server.shop.inner.get("/metrics", &[]).await.text;
-    assert!(metrics.contains(&format!("proxy_upstream_down{{route=\"a\",upstream=\"http://{gone}\"}} 1")), "{metrics}");
+    assert!(
+        metrics.contains(&format!("proxy_upstream_down{{route=\"a\",upstream=\"http://{gone}\"}} 1")),
+        "{metrics}"
+    );
     assert!(metrics.contains("tidegate_proxy_requests_total{route=\"a\",outcome=\"2xx\"} 16"), "{metrics}");
 }
 
 #[tokio::test]
 async fn requests_go_round_and_each_upstream_is_called_by_its_own_name() {
     let [one, two] = [Upstream::ok().await, Upstream::ok().await];
-    let route = format!("[{{ name = \"a\", path = \"/a/\", upstream = [\"{}\", \"{}\"] }}]", one.url(), two.url());
+    let route =
+        format!("[{{ name = \"a\", path = \"/a/\", upstream = [\"{}\", \"{}\"] }}]", one.url(), two.url());
     let server = Server::start_with(settings(&route)).await;
     for _ in 0..6 {
         get(&server, "/a/").await.expect(200);
@@ -53,14 +57,19 @@ async fn requests_go_round_and_each_upstream_is_called_by_its_own_name() {
 /// What `openssl` makes in a folder: an authority, a certificate for 127.0.0.1, and another authority.
 fn certificates(folder: &std::path::Path) {
     let run = |line: &str| {
-        let done = std::process::Command::new("openssl").args(line.split(' ')).current_dir(folder).output().unwrap();
+        let done =
+            std::process::Command::new("openssl").args(line.split(' ')).current_dir(folder).output().unwrap();
         assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
     };
     std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     for name in ["ca", "other"] {
-        run(&format!("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"));
+        run(&format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"
+        ));
     }
-    run("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=upstream -keyout up.key -out up.csr");
+    run(
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=upstream -keyout up.key -out up.csr",
+    );
     run("x509 -req -in up.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out up.pem");
 }
 
@@ -71,12 +80,23 @@ async fn an_upstream_with_tls_is_asked_when_its_certificate_is_believed() {
     certificates(&folder);
     let port = tidegate_tests::free_ports()[0];
     let mut server_process = std::process::Command::new("openssl")
-        .args(["s_server", "-accept", &port.to_string(), "-cert", "up.pem", "-key", "up.key", "-www", "-quiet"])
+        .args([
+            "s_server",
+            "-accept",
+            &port.to_string(),
+            "-cert",
+            "up.pem",
+            "-key",
+            "up.key",
+            "-www",
+            "-quiet",
+        ])
         .current_dir(&folder)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    eventually("openssl listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop) }).await;
+    eventually("openssl listens", || async { TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop) })
+        .await;
     let route = |name: &str| {
         let ca = folder.join(format!("{name}.pem"));
         format!(
@@ -98,7 +118,10 @@ async fn an_upstream_with_tls_is_asked_when_its_certificate_is_believed() {
 async fn a_client_that_does_not_read_holds_the_upstream_back_and_not_the_memory() {
     const SIZE: usize = 256 << 20;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let route = format!("[{{ name = \"a\", path = \"/a/\", upstream = \"http://{}\" }}]", listener.local_addr().unwrap());
+    let route = format!(
+        "[{{ name = \"a\", path = \"/a/\", upstream = \"http://{}\" }}]",
+        listener.local_addr().unwrap()
+    );
     let server = Server::start_with(settings(&route)).await;
     let rss = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
@@ -107,14 +130,21 @@ async fn a_client_that_does_not_read_holds_the_upstream_back_and_not_the_memory(
     };
     let before = rss();
     let mut client = TcpStream::connect(server.shop.public.authority()).await.unwrap();
-    client.write_all(b"GET /a/ HTTP/1.1\r\nHost: a\r\nX-User-Id: ann\r\nConnection: close\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET /a/ HTTP/1.1\r\nHost: a\r\nX-User-Id: ann\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let (mut upstream, _) = listener.accept().await.unwrap();
     let mut head = [0; 4096];
     assert!(upstream.read(&mut head).await.unwrap() > 0);
-    upstream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).await.unwrap();
+    upstream
+        .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let (piece, mut written) = (vec![7; 1 << 20], 0);
     // Until nothing is taken any more: the sockets' buffers are full.
-    while let Ok(result) = tokio::time::timeout(Duration::from_millis(500), upstream.write_all(&piece)).await {
+    while let Ok(result) = tokio::time::timeout(Duration::from_millis(500), upstream.write_all(&piece)).await
+    {
         result.unwrap();
         written += piece.len();
         assert!(written < SIZE / 2, "all of it is taken, and nobody reads");
@@ -135,7 +165,11 @@ async fn a_client_that_does_not_read_holds_the_upstream_back_and_not_the_memory(
 #[tokio::test]
 async fn a_reload_changes_routes_and_lets_no_further_burst_through() {
     let slow = Upstream::start(|before, _| match before {
-        0 => Act::Halves(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec(), Duration::from_secs(2), b"half".to_vec()),
+        0 => Act::Halves(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec(),
+            Duration::from_secs(2),
+            b"half".to_vec(),
+        ),
         _ => Act::text("old"),
     })
     .await;
@@ -152,7 +186,11 @@ async fn a_reload_changes_routes_and_lets_no_further_burst_through() {
     eventually("it is at the upstream", || async { (slow.seen().len() == 1).then_some(()) }).await;
     let file = server.settings.folder().join("tidegate.toml");
     let first = std::fs::read_to_string(&file).unwrap();
-    let rest: String = first.lines().filter(|line| !line.starts_with("proxy = ")).map(|line| line.to_owned() + "\n").collect();
+    let rest: String = first
+        .lines()
+        .filter(|line| !line.starts_with("proxy = "))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
     let reload = async |routes: &str| {
         std::fs::write(&file, format!("{rest}proxy = [{routes}]\n")).unwrap();
         server.shop.inner.post("/v1/reload", &[], &json!({})).await

@@ -4,7 +4,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Uri, Version};
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,8 +45,8 @@ impl Client<'_> {
     /// Tells the upstream.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         let peer = self.peer.to_canonical();
-        let mut chain = String::with_capacity(48);
-        let mut forwarded = String::with_capacity(96);
+        let mut chain = Vec::with_capacity(48);
+        let mut forwarded = Vec::with_capacity(96);
         if self.trusted {
             join(&mut chain, headers, &FOR);
             join(&mut forwarded, headers, &header::FORWARDED);
@@ -63,29 +63,31 @@ impl Client<'_> {
         let _ = write!(forwarded, ";host=\"{}\";proto={}", self.authority, self.scheme);
         set(headers, FOR, &chain);
         set(headers, header::FORWARDED, &forwarded);
-        set(headers, REAL_IP, &self.address.to_string());
+        set(headers, REAL_IP, self.address.to_string().as_bytes());
         if !headers.contains_key(&PROTO) {
             headers.insert(PROTO, HeaderValue::from_static(self.scheme));
         }
         if !headers.contains_key(&HOST) {
-            set(headers, HOST, self.authority);
+            set(headers, HOST, self.authority.as_bytes());
         }
         headers.append(header::VIA, via(self.version));
     }
 }
 
 /// The lines of a header as one list, with a comma behind.
-fn join(into: &mut String, headers: &HeaderMap, name: &HeaderName) {
-    for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
-        if !line.trim().is_empty() {
-            into.push_str(line.trim());
-            into.push_str(", ");
+fn join(into: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName) {
+    // Bytes, not text: a line that is no text as a whole may end with what our proxy wrote.
+    for line in headers.get_all(name) {
+        let line = line.as_bytes().trim_ascii();
+        if !line.is_empty() {
+            into.extend_from_slice(line);
+            into.extend_from_slice(b", ");
         }
     }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    match HeaderValue::from_str(text) {
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &[u8]) {
+    match HeaderValue::from_bytes(text) {
         Ok(value) => headers.insert(name, value),
         Err(_) => headers.remove(name),
     };

@@ -58,10 +58,18 @@ impl Pool {
         let mut all = self.idle.borrow_mut();
         let idle = all.get_mut(&upstream.id)?;
         let now = Instant::now();
-        idle.retain(|idle| idle.until > now && !idle.sender.is_closed());
-        // One may not have noticed yet that its last answer is over.
-        let place = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(Connection { sender: idle.remove(place).sender, reused: true })
+        let mut place = idle.len();
+        while place > 0 {
+            place -= 1;
+            let last = &idle[place];
+            if last.until <= now || last.sender.is_closed() {
+                idle.remove(place);
+            } else if last.sender.is_ready() {
+                return Some(Connection { sender: idle.remove(place).sender, reused: true });
+            }
+            // Else it has not noticed yet that its last answer is over.
+        }
+        None
     }
 
     /// A new connection, within the route's bound on time. Cancelled: it is given up.
