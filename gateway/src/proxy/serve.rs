@@ -77,7 +77,7 @@ async fn forward(
         peer,
         trusted: trusted.iter().any(|network| network.contains(&peer.to_canonical())),
         address,
-        scheme: "http",
+        scheme: live.config.listen.public_scheme(),
         authority,
         version: head.version,
         buyer: buyer.as_deref(),
