@@ -59,9 +59,11 @@ async fn forward(
     let identity = &live.config.identity;
     let trusted = identity.trusted_proxies();
     let address = client_address(&head.headers, peer, trusted);
-    clients::address_not_banned(core, live, &head.headers, peer)?; //                   gate 4: by network
+    if settings.blacklist {
+        clients::address_not_banned(core, live, &head.headers, peer)?; //                   gate 4: by network
+    }
     let buyer = buyer(live, settings.identity, &head, peer)?; //                        gate 3
-    if let Some(buyer) = &buyer {
+    if let Some(buyer) = buyer.as_ref().filter(|_| settings.blacklist) {
         clients::buyer_not_banned(core, buyer)?; //                                    gate 4: by buyer
     }
     if settings.quotas {
