@@ -285,6 +285,7 @@ async fn every_inner_route_asks_for_its_scope() {
         ("GET", "/v1/topics/t/groups/g/dead-letters"),
         ("POST", "/v1/topics/t/groups/g/dead-letters/redrive"),
         ("POST", "/v1/gateways/g/forget"),
+        ("POST", "/v1/reload"),
     ];
     let inner = &server.shop.inner;
     let status = async |(method, path): (&str, &str), token: &str| {

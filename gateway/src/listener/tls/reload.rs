@@ -53,9 +53,10 @@ pub(crate) async fn run_certificate_reload(core: Rc<Core>) {
             if left_ms < WARN_BEFORE_MS && warned.is_none_or(|then| then.elapsed() >= WARN_EVERY) {
                 warned = Some(Instant::now());
                 let days = left_ms / DAY_MS;
-                match left_ms {
-                    0 => error!(%file, "the certificate has ended: clients refuse it; put a new one there"),
-                    _ => warn!(%file, days, "the certificate ends soon; put a new one there"),
+                if left_ms == 0 {
+                    error!(%file, "the certificate has ended: clients refuse it; put a new one there");
+                } else {
+                    warn!(%file, days, "the certificate ends soon; put a new one there");
                 }
             }
         }
