@@ -23,7 +23,7 @@ struct Served {
 const IDLE_SOON: Duration = Duration::from_millis(1_500);
 
 async fn served() -> Served {
-    served_with(Duration::from_secs(3600)).await
+    served_with(Duration::from_hours(1)).await
 }
 
 /// As one among so many that none may keep its buffers.
