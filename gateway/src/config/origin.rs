@@ -1,6 +1,7 @@
 //! Where a configuration came from and what was written there: so that it can be read again, and two readings compared
 //! key by key without knowing what the keys mean.
 
+use super::reloadable::is_reloadable;
 use super::types::Secret;
 use super::{Config, ConfigProblem, Place};
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,8 @@ pub(crate) struct Origin {
 #[derive(Clone)]
 pub(super) struct Written {
     value: Secret,
+    /// Of a `…_file`: a digest of what it holds.
+    content: String,
     pub(super) place: Place,
 }
 
@@ -39,16 +42,20 @@ impl std::fmt::Debug for Origin {
 impl Written {
     /// The default, as TOML; empty when there is none.
     pub(super) fn default(text: &str) -> Self {
-        Self { value: Secret::new(text), place: Place::Whole }
+        Self { value: Secret::new(text), content: String::new(), place: Place::Whole }
     }
 
     /// A value of the file or the environment. Of a `…_file` key what its file holds counts as well.
     pub(super) fn set(key: &str, value: &DeValue<'_>, place: Place) -> Self {
-        let mut text = render(value);
-        if let Some(path) = value.as_str().filter(|_| key.ends_with("_file")) {
-            text.push_str(&digest(Path::new(path)));
-        }
-        Self { value: Secret::new(&text), place }
+        let file = value.as_str().filter(|_| key.ends_with("_file"));
+        let content = file.map(|path| digest(Path::new(path))).unwrap_or_default();
+        Self { value: Secret::new(&render(value)), content, place }
+    }
+}
+
+impl Written {
+    fn differs(&self, now: &Self, content: bool) -> bool {
+        self.value != now.value || content && self.content != now.content
     }
 }
 
@@ -60,13 +67,14 @@ impl Config {
         Self::load(self.origin.path.as_deref(), self.origin.env.iter().cloned())
     }
 
-    /// The keys for which another value counts in `next`, with the place of the new one.
+    /// The keys for which another value counts in `next`, with the place of the new one. What stands in the file of a key
+    /// that cannot be reloaded is not looked at: either it is followed without a reload, or it counts at the next start.
     pub(crate) fn changed_keys(&self, next: &Self) -> Vec<(String, Place)> {
         let (before, after) = (&self.origin.written, &next.origin.written);
         let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key, &Place::Whole));
         let differ = after
             .iter()
-            .filter(|(key, now)| before.get(*key).is_none_or(|then| then.value != now.value))
+            .filter(|(key, now)| before.get(*key).is_none_or(|then| then.differs(now, is_reloadable(key))))
             .map(|(key, now)| (key, &now.place));
         let mut keys: Vec<(String, Place)> =
             gone.chain(differ).map(|(key, place)| (key.clone(), place.clone())).collect();
@@ -102,5 +110,5 @@ fn digest(path: &Path) -> String {
     }
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    read.map_or_else(|_| String::new(), |_| format!(" {:x}", Sha256::digest(&bytes)))
+    read.map_or_else(|_| String::new(), |_| format!("{:x}", Sha256::digest(&bytes)))
 }

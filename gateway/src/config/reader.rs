@@ -45,6 +45,8 @@ pub(super) struct Reader<'a> {
     pub(super) keys: Vec<super::KeyDefault>,
     /// Every key with what counts for it; tables of a list by their number.
     pub(super) written: BTreeMap<String, Written>,
+    /// Lists of tables, which the environment cannot address.
+    lists: Vec<String>,
 }
 
 /// One table of the document, or its absence: then every key has its override or its default.
@@ -70,7 +72,15 @@ pub(super) struct Found<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str, overrides: &'a Overrides) -> Self {
-        Self { path, text, overrides, problems: Vec::new(), keys: Vec::new(), written: BTreeMap::new() }
+        Self {
+            path,
+            text,
+            overrides,
+            problems: Vec::new(),
+            keys: Vec::new(),
+            written: BTreeMap::new(),
+            lists: Vec::new(),
+        }
     }
 
     pub(super) fn root<'r>(&'r mut self, table: &'a DeTable<'a>) -> Section<'r, 'a> {
@@ -109,9 +119,15 @@ impl<'a> Reader<'a> {
             .map(|(key, entry)| (key.clone(), entry.name.clone()))
             .collect();
         for (key, name) in unused {
-            let help = nearest(&key, self.keys.iter().map(|(known, _)| known.as_str())).map(|known| {
-                format!("did you mean {ENV_PREFIX}{}?", known.to_uppercase().replace('.', "__"))
-            });
+            let list = self.lists.iter().find(|list| key.split('.').next() == Some(list.as_str()));
+            let nearest = || {
+                nearest(&key, self.keys.iter().map(|(known, _)| known.as_str())).map(|known| {
+                    format!("did you mean {ENV_PREFIX}{}?", known.to_uppercase().replace('.', "__"))
+                })
+            };
+            let help = list
+                .map(|list| format!("write [[{list}]] into the file; the environment has only single keys"))
+                .or_else(nearest);
             self.problem(Place::Env(name), &key, "unknown key", help);
         }
     }
@@ -166,6 +182,7 @@ impl<'a> Section<'_, 'a> {
     ) -> Vec<T> {
         self.known.push(key);
         let path = self.path_of(key);
+        self.reader.lists.push(path.clone());
         let entries: Vec<&'a Spanned<DeValue<'a>>> = match self.table.and_then(|table| table.get(key)) {
             None => Vec::new(),
             Some(value) => match value.get_ref().as_array() {

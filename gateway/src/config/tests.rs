@@ -103,7 +103,14 @@ fn an_unknown_variable_is_a_problem_with_a_suggestion() {
         one("", &[("TIDEGATE__LISTEN__PUBLIK", "x")]),
         "TIDEGATE__LISTEN__PUBLIK: listen.publik: unknown key; did you mean TIDEGATE__LISTEN__PUBLIC?"
     );
-    assert!(one("", &[("TIDEGATE__SALE__ID", "x")]).contains("unknown key"));
+    let sale = "[[sale]]\nid = \"a\"\nitem = \"b\"\nstock = 1\n";
+    for text in ["", sale] {
+        let problem = one(text, &[("TIDEGATE__SALE__ID", "x")]);
+        assert!(
+            problem
+                .ends_with("unknown key; write [[sale]] into the file; the environment has only single keys")
+        );
+    }
 }
 
 #[test]
