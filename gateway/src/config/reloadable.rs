@@ -71,6 +71,8 @@ mod tests {
             "listen.advertise_public",
             "listen.advertise_inner",
             "listen.threads",
+            "listen.tls.cert_file",
+            "listen.tls.key_file",
             "log.format",
         ];
         assert_eq!(single, documented, "as in config/tidegate.toml and docs/configuration.md");
