@@ -182,6 +182,7 @@ impl Refusal {
         let document = || Problem::new(kind);
         match self {
             Self::SoldOut
+            | Self::Blacklisted(None)
             | Self::SaleClosed
             | Self::SaleNotFound
             | Self::NotFound
@@ -234,12 +235,6 @@ impl Refusal {
                 document.retry_after_ms = Some(retry_after.as_millis() as u64);
                 with_retry_after(problem(&document), *retry_after)
             }
-            Self::Blacklisted(None) => plain(kind),
-            Self::Blacklisted(Some(after)) => {
-                let mut document = document();
-                document.retry_after_ms = Some(after.as_millis() as u64);
-                with_retry_after(problem(&document), *after)
-            }
             Self::ClientQuota(exceeded) => {
                 let mut document = document();
                 document.retry_after_ms = Some(exceeded.retry_after.as_millis() as u64);
@@ -247,7 +242,7 @@ impl Refusal {
                 exceeded.tell(&mut answer);
                 answer
             }
-            Self::Overloaded(after) => {
+            Self::Blacklisted(Some(after)) | Self::Overloaded(after) => {
                 let mut document = document();
                 document.retry_after_ms = Some(after.as_millis() as u64);
                 with_retry_after(problem(&document), *after)

@@ -409,7 +409,7 @@ impl Desk {
     }
 
     fn order_request(&self, order: Order, member: &Member) -> http::Result<Request<Empty<Bytes>>> {
-        self.from_its_address(Request::builder(), order.buyer)
+        self.with_its_address(Request::builder(), order.buyer)
             .method(Method::POST)
             .uri(self.order_path.as_str())
             .header(header::HOST, member.host.as_str())
@@ -420,7 +420,7 @@ impl Desk {
     }
 
     /// As a proxy in front of the gateway says it.
-    fn from_its_address(&self, request: http::request::Builder, buyer: u32) -> http::request::Builder {
+    fn with_its_address(&self, request: http::request::Builder, buyer: u32) -> http::request::Builder {
         match &self.habits.abusers {
             Some(abusers) => {
                 let address = abusers.address(buyer, self.habits.buyers.count, self.habits.seed);

@@ -162,7 +162,7 @@ mod tests {
     const NAT: u64 = 7;
 
     fn newcomers(names_max: usize) -> Newcomers {
-        Newcomers::new(3, Duration::from_secs(600), Duration::from_secs(1), names_max).unwrap()
+        Newcomers::new(3, Duration::from_mins(10), Duration::from_secs(1), names_max).unwrap()
     }
 
     #[test]

@@ -83,9 +83,14 @@ async fn put(core: &Core, client: &Client, ban: &Ban, most: usize) -> Result<(),
         let packed =
             serde_json::to_string(ban).map_err(|error| Refusal::BadRequest(error.to_string().into()))?;
         if let Some(gone) = &gone {
-            redis.ops().remove_ban(&gone.to_string()).await.map_err(unanswered)?;
+            redis.ops().remove_ban(&gone.to_string()).await.map_err(|error| unanswered(&error))?;
         }
-        if !redis.ops().put_ban(&client.to_string(), &packed, most).await.map_err(unanswered)? {
+        if !redis
+            .ops()
+            .put_ban(&client.to_string(), &packed, most)
+            .await
+            .map_err(|error| unanswered(&error))?
+        {
             return Err(full(most));
         }
     }
@@ -96,7 +101,9 @@ async fn put(core: &Core, client: &Client, ban: &Ban, most: usize) -> Result<(),
 /// Removes a ban from where it is kept, then from here. Whether Redis had it.
 async fn forget(core: &Core, client: &Client) -> Result<bool, Refusal> {
     let shared = match &core.redis {
-        Some(redis) => redis.ops().remove_ban(&client.to_string()).await.map_err(unanswered)?,
+        Some(redis) => {
+            redis.ops().remove_ban(&client.to_string()).await.map_err(|error| unanswered(&error))?
+        }
         None => false,
     };
     core.app.blacklist.remove(client);
@@ -123,7 +130,7 @@ fn full(most: usize) -> Refusal {
     Refusal::BadRequest(why.into())
 }
 
-fn unanswered(error: tidegate_stock::redis::OpError) -> Refusal {
+fn unanswered(error: &tidegate_stock::redis::OpError) -> Refusal {
     Refusal::LedgerUnavailable(
         format!("Redis keeps the blacklist and did not answer ({error}); repeat the request").into(),
     )
