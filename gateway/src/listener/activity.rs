@@ -1,5 +1,6 @@
 //! What one connection is doing: read by the watchdog, and by whoever would take the connection apart.
 
+use super::connection::Side;
 use super::watchdog::{Ticks, Watchdog};
 use crate::http::Body;
 use crate::proxy::Cut;
@@ -28,6 +29,10 @@ pub(super) struct Activity {
     moves: Cell<u32>,
     /// HTTP/2: its bytes tell nothing of where a head begins.
     multiplexed: Cell<bool>,
+    /// It was told to end, to make room.
+    leaves: Cell<bool>,
+    /// Which listener it came in by.
+    side: Side,
     /// It is no more than a stream.
     asleep: Cell<bool>,
     /// Whoever serves it, to be woken when it has been quiet.
@@ -36,7 +41,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(watchdog: Rc<Watchdog>) -> Rc<Self> {
+    pub(super) fn new(watchdog: Rc<Watchdog>, side: Side) -> Rc<Self> {
         Rc::new(Self {
             busy: Cell::new(0),
             answers: Cell::new(0),
@@ -45,6 +50,8 @@ impl Activity {
             stuck: Cell::new(None),
             moves: Cell::new(0),
             multiplexed: Cell::new(false),
+            leaves: Cell::new(false),
+            side,
             asleep: Cell::new(false),
             server: RefCell::new(None),
             watchdog,
@@ -85,9 +92,12 @@ impl Activity {
         }
     }
 
-    pub(super) fn speaks_http2(&self) {
+    /// From now on it is HTTP/2, while the guard lives. `None`: there are too many of those, and all are busy.
+    pub(super) fn speaks_http2(self: &Rc<Self>) -> Option<Multiplexed> {
+        let key = self.watchdog.admit_multiplexed(self)?;
         self.multiplexed.set(true);
         self.reading.set(false);
+        Some(Multiplexed { activity: self.clone(), key })
     }
 
     pub(super) fn sleeps(&self, asleep: bool) {
@@ -112,6 +122,45 @@ impl Activity {
         late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks())
     }
 
+    /// How long nothing has been asked on it; `None` while something is, or an answer is on its way. A head that
+    /// comes slowly counts as nothing.
+    pub(super) fn idle(&self) -> Option<Ticks> {
+        let idle = self.busy.get() == 0 && self.answers.get() == 0 && !self.leaves.get();
+        (idle && (self.asleep.get() || self.multiplexed.get()))
+            .then(|| self.watchdog.elapsed(self.since.get()))
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Marks it as told to end; wakes whoever waits in [`Self::told_to_leave`].
+    pub(super) fn leave(&self) {
+        self.leaves.set(true);
+        if let Some(server) = self.server.take() {
+            server.wake();
+        }
+    }
+
+    /// Completes when the connection has to make room. One task at a time. Cancel safe.
+    pub(super) async fn told_to_leave(&self) {
+        poll_fn(|cx| {
+            if self.leaves.get() {
+                return Poll::Ready(());
+            }
+            self.wake_later(cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn wake_later(&self, cx: &mut Context<'_>) {
+        let mut server = self.server.borrow_mut();
+        if server.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *server = Some(cx.waker().clone());
+        }
+    }
+
     /// Nothing is asked, nothing is on its way out, and so it has been for as long as the watchdog says.
     fn is_quiet(&self) -> bool {
         let still = self.busy.get() == 0
@@ -124,6 +173,7 @@ impl Activity {
     /// Wakes whoever waits in [`Self::quiet`], if it has come to that.
     pub(super) fn tell_if_quiet(&self) {
         if !self.asleep.get()
+            && !self.multiplexed.get()
             && self.is_quiet()
             && let Some(server) = self.server.take()
         {
@@ -138,10 +188,7 @@ impl Activity {
         let mut seen = None;
         poll_fn(|cx| {
             if !self.is_quiet() {
-                let mut server = self.server.borrow_mut();
-                if server.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                    *server = Some(cx.waker().clone());
-                }
+                self.wake_later(cx);
                 return Poll::Pending;
             }
             if seen == Some(self.moves.get()) {
@@ -154,6 +201,19 @@ impl Activity {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// One of the HTTP/2 connections of a core.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    activity: Rc<Activity>,
+    key: usize,
+}
+
+impl Drop for Multiplexed {
+    fn drop(&mut self) {
+        self.activity.watchdog.forget_multiplexed(self.key);
     }
 }
 

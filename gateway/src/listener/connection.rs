@@ -33,7 +33,7 @@ pub enum Side {
     Inner,
 }
 
-/// Accepts until the gateway stops. Connections above the bound are closed at once.
+/// Accepts until the gateway stops. A connection above the bound takes the place of one that is silent, or is closed.
 pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog: Rc<Watchdog>) {
     let mut stopping = pin!(core.app.stopping.wait());
     loop {
@@ -44,7 +44,9 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, side: Side, watchdog:
         match accepted {
             Ok((stream, peer)) => {
                 let open = core.app.connections.of(side);
-                if open.fetch_add(1, Ordering::Relaxed) >= core.live().config.listen.connections_max {
+                if open.fetch_add(1, Ordering::Relaxed) >= core.live().config.listen.connections_max
+                    && !watchdog.make_room(side)
+                {
                     open.fetch_sub(1, Ordering::Relaxed);
                     core.app.entrance.full.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -77,7 +79,7 @@ impl Drop for Connection {
 }
 
 fn spawn(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, side: Side, watchdog: &Rc<Watchdog>) {
-    let activity = Activity::new(watchdog.clone());
+    let activity = Activity::new(watchdog.clone(), side);
     let key = Rc::new(std::cell::Cell::new(None));
     let connection = Connection { core: core.clone(), side, watchdog: watchdog.clone(), key: key.clone() };
     let task = tokio::task::spawn_local(serve(connection, stream, peer.ip(), side, activity.clone()));

@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// HTTP/2 streams a connection may have open.
@@ -27,6 +28,9 @@ const ERROR_RESETS_MAX: usize = 128;
 /// What a client may send of bodies before they are read: of one stream, and of the connection.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+
+/// An HTTP/2 connection that makes room for another has this long to finish what has come meanwhile.
+const LEAVE_TIME: Duration = Duration::from_millis(250);
 
 /// What a client may send.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +79,8 @@ where
         let io = Watched::new(TokioIo::new(stream), first, activity.clone());
         // Boxed: while the connection sleeps its task holds no room for them.
         if is_http2 {
-            activity.speaks_http2();
-            return Box::pin(serve_http2(io, bounds, service, stopping)).await;
+            let Some(_one_of_them) = activity.speaks_http2() else { return Ok(()) };
+            return Box::pin(serve_http2(io, activity, bounds, service, stopping)).await;
         }
         match Box::pin(serve_http1(io, activity, bounds, service.clone(), stopping)).await? {
             Some((quiet, rest)) => (stream, first) = (quiet, rest),
@@ -123,6 +127,7 @@ where
 
 async fn serve_http2<T, S, F>(
     io: Watched<TokioIo<T>>,
+    activity: &Activity,
     bounds: Bounds,
     service: S,
     stopping: &Stopping,
@@ -144,6 +149,11 @@ where
     let mut serving = pin!(builder.serve_connection(io, service));
     tokio::select! {
         ended = serving.as_mut() => ended,
+        () = activity.told_to_leave() => {
+            serving.as_mut().graceful_shutdown();
+            // Whoever does not answer to that is left behind.
+            tokio::time::timeout(LEAVE_TIME, serving).await.unwrap_or(Ok(()))
+        }
         () = stopping.wait() => {
             serving.as_mut().graceful_shutdown();
             serving.await

@@ -1,7 +1,8 @@
 //! A quiet connection sleeps and is none the wiser. The sweeps are made by hand; nothing here waits for a clock.
 
 use super::*;
-use crate::listener::watchdog::{AWAKE_MAX, Watchdog};
+use crate::listener::Side;
+use crate::listener::watchdog::{AWAKE_MAX, MULTIPLEXED_MAX, Watchdog};
 use http_body_util::{BodyExt, Empty};
 use hyper::service::service_fn;
 use std::pin::Pin;
@@ -31,14 +32,14 @@ async fn crowded() -> Served {
     let served = served().await;
     for _ in 0..=AWAKE_MAX {
         let task = tokio::task::spawn_local(std::future::pending::<()>());
-        served.watchdog.watch(Activity::new(served.watchdog.clone()), task.abort_handle());
+        served.watchdog.watch(Activity::new(served.watchdog.clone(), Side::Public), task.abort_handle());
     }
     served
 }
 
 async fn served_with(idle_timeout: Duration) -> Served {
     let watchdog = Watchdog::new(Duration::from_secs(5), idle_timeout);
-    let activity = Activity::new(watchdog.clone());
+    let activity = Activity::new(watchdog.clone(), Side::Public);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
@@ -157,7 +158,7 @@ async fn http2_is_told_from_its_first_bytes_however_they_come() {
         for _ in 0..20 {
             yield_now().await;
         }
-        let io = Watched::new(TokioIo::new(client), Bytes::new(), Activity::new(watchdog));
+        let io = Watched::new(TokioIo::new(client), Bytes::new(), Activity::new(watchdog, Side::Public));
         let io = WithoutFirst { io, left: 3 };
         let (mut send, connection) = hyper::client::conn::http2::handshake(OnThisCore, io).await.unwrap();
         tokio::task::spawn_local(connection);
@@ -255,6 +256,65 @@ async fn a_sleeping_connection_is_closed_when_it_is_idle_for_too_long() {
         served.ask("/one").await;
         served.sweeps().await;
         assert_eq!(served.client.read(&mut [0; 8]).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_connection_that_is_silent_for_longest_makes_room_and_no_busy_or_inner_one_does() {
+    bounded(async {
+        let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_secs(3600));
+        let connection = |side: Side| {
+            let activity = Activity::new(watchdog.clone(), side);
+            activity.sleeps(true);
+            watchdog.watch(
+                activity.clone(),
+                tokio::task::spawn_local(std::future::pending::<()>()).abort_handle(),
+            );
+            watchdog.sweep();
+            activity
+        };
+        let inner = connection(Side::Inner);
+        let asking = connection(Side::Public);
+        let _busy = asking.begin();
+        let silent: Vec<_> = (0..3).map(|_| connection(Side::Public)).collect();
+        for left in [2, 1, 0] {
+            assert!(watchdog.make_room(Side::Public));
+            assert_eq!(silent.iter().filter(|one| one.idle().is_some()).count(), left);
+            // The youngest goes last.
+            assert_eq!(silent[2].idle().is_some(), left > 0);
+        }
+        assert!(!watchdog.make_room(Side::Public));
+        assert!(inner.idle().is_some() && asking.idle().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_silent_makes_room_for_another() {
+    bounded(async {
+        let served = served().await;
+        let io = Watched::new(
+            TokioIo::new(served.client),
+            Bytes::new(),
+            Activity::new(served.watchdog.clone(), Side::Public),
+        );
+        let (mut send, connection) = hyper::client::conn::http2::handshake(OnThisCore, io).await.unwrap();
+        let client = tokio::task::spawn_local(connection);
+        let request = Request::get("http://t/two").body(Empty::<Bytes>::new()).unwrap();
+        let answer = send.send_request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "/two");
+        let others: Vec<_> = (0..MULTIPLEXED_MAX)
+            .map(|_| {
+                let other = Activity::new(served.watchdog.clone(), Side::Public);
+                let held = other.speaks_http2().unwrap();
+                (other.begin(), held)
+            })
+            .collect();
+        // It was told to, and closed in order.
+        client.await.unwrap().unwrap();
+        assert!(send.is_closed());
+        drop(others);
     })
     .await;
 }

@@ -2,6 +2,7 @@
 //! one timer a request.
 
 use super::activity::Activity;
+use super::connection::Side;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,11 @@ const QUIET_TICKS: u32 = 8;
 /// for nothing is bounded, at about 20 KiB each.
 pub(super) const AWAKE_MAX: usize = 512;
 
+/// HTTP/2 connections of a core. They cannot be taken apart and hold about 40 KiB each.
+pub(super) const MULTIPLEXED_MAX: usize = 384;
+/// Connections that are looked at when one has to make room.
+const LOOKS: usize = 64;
+
 /// Sweeps since the start.
 pub(super) type Ticks = u32;
 
@@ -25,6 +31,9 @@ pub struct Watchdog {
     header_ticks: Cell<Ticks>,
     idle_ticks: Cell<Ticks>,
     watched: RefCell<slab::Slab<(Rc<Activity>, AbortHandle)>>,
+    multiplexed: RefCell<slab::Slab<Rc<Activity>>>,
+    /// Where the next search for room begins.
+    hand: Cell<usize>,
 }
 
 impl Watchdog {
@@ -35,6 +44,8 @@ impl Watchdog {
             header_ticks: Cell::new(ticks(header_timeout)),
             idle_ticks: Cell::new(ticks(idle_timeout)),
             watched: RefCell::default(),
+            multiplexed: RefCell::default(),
+            hand: Cell::new(0),
         })
     }
 
@@ -57,6 +68,38 @@ impl Watchdog {
     /// Whether no connection is open on this core.
     pub fn is_empty(&self) -> bool {
         self.watched.borrow().is_empty()
+    }
+
+    /// Ends the connection of this listener on which nothing has been asked for longest, of some that are looked at: a flood
+    /// of silent connections must not lock out those who ask. `false`: all of these are busy.
+    pub(super) fn make_room(&self, side: Side) -> bool {
+        let watched = self.watched.borrow();
+        let from = self.hand.get();
+        self.hand.set(from.wrapping_add(LOOKS));
+        let looked_at = (from..from.saturating_add(LOOKS))
+            .filter_map(|at| watched.get(at % watched.capacity().max(1)))
+            .filter(|(activity, _)| activity.side() == side);
+        let longest = looked_at.filter_map(|one| Some((one.0.idle()?, one))).max_by_key(|(idle, _)| *idle);
+        let Some((_, (activity, task))) = longest else { return false };
+        activity.leave();
+        task.abort();
+        true
+    }
+
+    /// Takes one more HTTP/2 connection; answers its key for [`Self::forget_multiplexed`]. When there are too many, the
+    /// one on which nothing has been asked for longest is told to leave. `None`: all are busy.
+    pub(super) fn admit_multiplexed(&self, activity: &Rc<Activity>) -> Option<usize> {
+        let mut multiplexed = self.multiplexed.borrow_mut();
+        if multiplexed.len() >= MULTIPLEXED_MAX {
+            let idle = multiplexed.iter().filter_map(|(_, one)| Some((one.idle()?, one)));
+            idle.max_by_key(|(idle, _)| *idle)?.1.leave();
+        }
+        Some(multiplexed.insert(activity.clone()))
+    }
+
+    /// The HTTP/2 connection has ended.
+    pub(super) fn forget_multiplexed(&self, key: usize) {
+        self.multiplexed.borrow_mut().try_remove(key);
     }
 
     /// Sweeps until dropped. `before_each` may set other bounds.

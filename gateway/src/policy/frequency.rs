@@ -30,24 +30,41 @@ impl Frequency {
         first.min(self.touch((hash >> 32) as usize % CELLS, now_ms))
     }
 
+    /// How many came in the last [`WINDOW_MS`].
+    pub(super) fn recent(&self, client: &impl Hash, now_ms: u64) -> u32 {
+        let hash = self.hasher.hash_one(client);
+        let of = |at: usize| told(current(self.cells[at].load(Ordering::Relaxed), now_ms), now_ms);
+        of(hash as usize % CELLS).min(of((hash >> 32) as usize % CELLS))
+    }
+
     fn touch(&self, at: usize, now_ms: u64) -> u32 {
-        let window = (now_ms / WINDOW_MS) & 0xFFFF_FFFF;
         let next = |cell: u64| {
-            let (seen, now, before) = (cell >> 32, (cell >> 16) & 0xFFFF, cell & 0xFFFF);
-            let (now, before) = match window.wrapping_sub(seen) {
-                0 => (now, before),
-                1 => (0, now),
-                _ => (0, 0),
-            };
-            window << 32 | (now + 1).min(0xFFFF) << 16 | before
+            let cell = current(cell, now_ms);
+            // The count of this window stays where it is when it is full.
+            if (cell >> 16) & 0xFFFF == 0xFFFF { cell } else { cell + (1 << 16) }
         };
         let cell = self.cells[at].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |cell| Some(next(cell)));
-        let cell = next(cell.unwrap_or_else(|present| present));
-        let (now, before) = ((cell >> 16) & 0xFFFF, cell & 0xFFFF);
-        // Of the window before, the part that still lies within the last WINDOW_MS.
-        let share = WINDOW_MS - now_ms % WINDOW_MS;
-        (now + before * share / WINDOW_MS).min(0xFFFF) as u32
+        told(next(cell.unwrap_or_else(|present| present)), now_ms)
     }
+}
+
+/// The cell as it stands in the present window.
+fn current(cell: u64, now_ms: u64) -> u64 {
+    let window = (now_ms / WINDOW_MS) & 0xFFFF_FFFF;
+    let (seen, now, before) = (cell >> 32, (cell >> 16) & 0xFFFF, cell & 0xFFFF);
+    let (now, before) = match window.wrapping_sub(seen) {
+        0 => (now, before),
+        1 => (0, now),
+        _ => (0, 0),
+    };
+    window << 32 | now << 16 | before
+}
+
+/// Requests in the last [`WINDOW_MS`]: of the window before, the part that still lies within.
+fn told(cell: u64, now_ms: u64) -> u32 {
+    let (now, before) = ((cell >> 16) & 0xFFFF, cell & 0xFFFF);
+    let share = WINDOW_MS - now_ms % WINDOW_MS;
+    (now + before * share / WINDOW_MS).min(0xFFFF) as u32
 }
 
 #[cfg(test)]
@@ -72,5 +89,8 @@ mod tests {
             frequency.count(&"c", start_ms);
         }
         assert_eq!(frequency.count(&"c", start_ms), 65_535);
+        assert_eq!(frequency.recent(&"c", start_ms), 65_535);
+        assert_eq!(frequency.recent(&"b", start_ms + WINDOW_MS), 1);
+        assert_eq!(frequency.recent(&"d", start_ms), 0);
     }
 }

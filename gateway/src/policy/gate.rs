@@ -1,5 +1,6 @@
 //! The gate: which VM is asked, what is counted, what an error means.
 
+use super::breaker::{Breaker, FAILURES_MAX, LONG};
 use super::frequency::Frequency;
 use super::{Facts, PolicyError, Sources, Verdict, Vm};
 use crate::admission::network_of;
@@ -28,6 +29,8 @@ pub struct Policies {
 struct Memory {
     by_buyer: Frequency,
     by_address: Frequency,
+    /// Runs that failed, and took long.
+    failures: Frequency,
     /// One row a core.
     counts: Vec<Counts>,
     reload_failures: AtomicU64,
@@ -45,6 +48,8 @@ pub struct Counts {
     pub challenges: AtomicU64,
     /// … and not judged, because a policy failed.
     pub errors: AtomicU64,
+    /// … of these, without asking any: too many had failed.
+    pub suspended: AtomicU64,
 }
 
 /// What a policy says of an order.
@@ -66,6 +71,7 @@ pub struct CorePolicy(RefCell<Seat>);
 struct Seat {
     vm: Option<Vm>,
     warned: Option<Instant>,
+    breaker: Breaker,
 }
 
 impl std::fmt::Debug for Policies {
@@ -97,6 +103,7 @@ impl Policies {
                 Arc::new(Memory {
                     by_buyer: Frequency::new(),
                     by_address: Frequency::new(),
+                    failures: Frequency::new(),
                     counts: (0..cores.max(1)).map(|_| Counts::default()).collect(),
                     reload_failures: AtomicU64::new(0),
                 })
@@ -142,6 +149,11 @@ impl Policies {
     pub fn judge(&self, core: usize, seat: &CorePolicy, facts: &Facts<'_>, attributes: &str) -> Judged {
         let counts = &self.memory.counts[core];
         counts.evaluations.fetch_add(1, Ordering::Relaxed);
+        if self.is_suspended(seat, facts) {
+            counts.suspended.fetch_add(1, Ordering::Relaxed);
+            return self.unjudged(core);
+        }
+        let began = Instant::now();
         match self.evaluate(seat, facts).and_then(|verdict| Ok((merged(&verdict, attributes)?, verdict))) {
             Ok((attributes, Verdict::Allow(_))) => Judged::Allowed(attributes),
             Ok((_, Verdict::Challenge)) => {
@@ -153,19 +165,30 @@ impl Policies {
                 Judged::Denied(reason)
             }
             Err(error) => {
-                counts.errors.fetch_add(1, Ordering::Relaxed);
+                let took = began.elapsed();
+                if took >= LONG {
+                    self.memory.failures.count(&network_of(facts.address), facts.now_ms);
+                }
                 let mut seat = seat.0.borrow_mut();
+                seat.breaker.failed(took);
                 if seat.warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
                     seat.warned = Some(Instant::now());
                     warn!(%error, allowed = self.settings.allow_on_error, "a policy failed");
                 }
-                if self.settings.allow_on_error {
-                    Judged::Allowed(None)
-                } else {
-                    Judged::Denied(String::new())
-                }
+                self.unjudged(core)
             }
         }
+    }
+
+    /// Whether what failing runs may cost is used up, on this core or by this client.
+    fn is_suspended(&self, seat: &CorePolicy, facts: &Facts<'_>) -> bool {
+        !seat.0.borrow_mut().breaker.is_closed(Instant::now())
+            || self.memory.failures.recent(&network_of(facts.address), facts.now_ms) >= FAILURES_MAX
+    }
+
+    fn unjudged(&self, core: usize) -> Judged {
+        self.memory.counts[core].errors.fetch_add(1, Ordering::Relaxed);
+        if self.settings.allow_on_error { Judged::Allowed(None) } else { Judged::Denied(String::new()) }
     }
 
     fn evaluate(&self, seat: &CorePolicy, facts: &Facts<'_>) -> Result<Verdict, PolicyError> {
@@ -177,8 +200,8 @@ impl Policies {
         seat.vm.as_mut().map_or(Ok(Verdict::Allow(Vec::new())), |vm| vm.evaluate(facts))
     }
 
-    /// Sums over the cores: evaluations, denials, challenges, errors.
-    pub fn totals(&self) -> [(&'static str, u64); 4] {
+    /// Sums over the cores: evaluations, denials, challenges, errors, and what of these nobody was asked about.
+    pub fn totals(&self) -> [(&'static str, u64); 5] {
         let sum = |of: fn(&Counts) -> &AtomicU64| {
             self.memory.counts.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
         };
@@ -187,6 +210,7 @@ impl Policies {
             ("denied", sum(|counts| &counts.denials)),
             ("challenged", sum(|counts| &counts.challenges)),
             ("failed", sum(|counts| &counts.errors)),
+            ("suspended", sum(|counts| &counts.suspended)),
         ]
     }
 }

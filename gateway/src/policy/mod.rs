@@ -8,10 +8,12 @@
 //! vm.rs         one Lua VM: limits, the request going in, the verdict coming out
 //! sandbox.rs    what a policy can reach
 //! frequency.rs  how often a client came lately, in fixed memory
+//! breaker.rs    what policies that fail may cost
 //! sources.rs    the files, read again when they change
 //! gate.rs       the gate itself: a core's VM, counters, what happens on an error
 //! ```
 
+mod breaker;
 mod frequency;
 mod gate;
 mod sandbox;
