@@ -29,6 +29,8 @@ pub(super) struct Activity {
     moves: Cell<u32>,
     /// HTTP/2: its bytes tell nothing of where a head begins.
     multiplexed: Cell<bool>,
+    /// A request has come on it.
+    asked: Cell<bool>,
     /// It was told to end, to make room.
     leaves: Cell<bool>,
     /// Which listener it came in by.
@@ -50,6 +52,7 @@ impl Activity {
             stuck: Cell::new(None),
             moves: Cell::new(0),
             multiplexed: Cell::new(false),
+            asked: Cell::new(false),
             leaves: Cell::new(false),
             side,
             asleep: Cell::new(false),
@@ -61,6 +64,7 @@ impl Activity {
     /// A request's head is complete; while the guard lives, it is worked on.
     pub(super) fn begin(self: &Rc<Self>) -> Busy {
         self.reading.set(false);
+        self.asked.set(true);
         self.work()
     }
 
@@ -122,12 +126,14 @@ impl Activity {
         late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks())
     }
 
-    /// How long nothing has been asked on it; `None` while something is, or an answer is on its way. A head that
-    /// comes slowly counts as nothing.
-    pub(super) fn idle(&self) -> Option<Ticks> {
-        let idle = self.busy.get() == 0 && self.answers.get() == 0 && !self.leaves.get();
-        (idle && (self.asleep.get() || self.multiplexed.get()))
-            .then(|| self.watchdog.elapsed(self.since.get()))
+    /// How dispensable it is: more for one on which nothing was ever asked, or a head comes slowly, then for one on which
+    /// nothing has been asked for longer. `None`: it is busy, or so young that its first request may be on its way.
+    pub(super) fn silence(&self) -> Option<(bool, Ticks)> {
+        let still = self.busy.get() == 0 && self.answers.get() == 0 && !self.leaves.get();
+        let hollow = self.reading.get() || !self.asked.get();
+        let silent = self.watchdog.elapsed(self.since.get());
+        (still && (self.asleep.get() || self.multiplexed.get()) && (!hollow || silent > 0))
+            .then_some((hollow, silent))
     }
 
     pub(super) fn side(&self) -> Side {

@@ -266,6 +266,8 @@ async fn the_connection_that_is_silent_for_longest_makes_room_and_no_busy_or_inn
         let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_secs(3600));
         let connection = |side: Side| {
             let activity = Activity::new(watchdog.clone(), side);
+            // A request was answered.
+            drop(activity.begin());
             activity.sleeps(true);
             watchdog.watch(
                 activity.clone(),
@@ -280,12 +282,22 @@ async fn the_connection_that_is_silent_for_longest_makes_room_and_no_busy_or_inn
         let silent: Vec<_> = (0..3).map(|_| connection(Side::Public)).collect();
         for left in [2, 1, 0] {
             assert!(watchdog.make_room(Side::Public));
-            assert_eq!(silent.iter().filter(|one| one.idle().is_some()).count(), left);
+            assert_eq!(silent.iter().filter(|one| one.silence().is_some()).count(), left);
             // The youngest goes last.
-            assert_eq!(silent[2].idle().is_some(), left > 0);
+            assert_eq!(silent[2].silence().is_some(), left > 0);
         }
         assert!(!watchdog.make_room(Side::Public));
-        assert!(inner.idle().is_some() && asking.idle().is_none());
+        assert!(inner.silence().is_some() && asking.silence().is_none());
+        // Whoever asked nothing goes before one who did, but not at once.
+        let asked = connection(Side::Public);
+        let hollow = Activity::new(watchdog.clone(), Side::Public);
+        hollow.sleeps(true);
+        let task = tokio::task::spawn_local(std::future::pending::<()>());
+        watchdog.watch(hollow.clone(), task.abort_handle());
+        assert!(hollow.silence().is_none());
+        watchdog.sweep();
+        assert!(watchdog.make_room(Side::Public));
+        assert!(hollow.silence().is_none() && asked.silence().is_some());
     })
     .await;
 }

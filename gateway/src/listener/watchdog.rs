@@ -70,7 +70,7 @@ impl Watchdog {
         self.watched.borrow().is_empty()
     }
 
-    /// Ends the connection of this listener on which nothing has been asked for longest, of some that are looked at: a flood
+    /// Ends the most dispensable connection of this listener, of some that are looked at: a flood
     /// of silent connections must not lock out those who ask. `false`: all of these are busy.
     pub(super) fn make_room(&self, side: Side) -> bool {
         let watched = self.watched.borrow();
@@ -79,8 +79,9 @@ impl Watchdog {
         let looked_at = (from..from.saturating_add(LOOKS))
             .filter_map(|at| watched.get(at % watched.capacity().max(1)))
             .filter(|(activity, _)| activity.side() == side);
-        let longest = looked_at.filter_map(|one| Some((one.0.idle()?, one))).max_by_key(|(idle, _)| *idle);
-        let Some((_, (activity, task))) = longest else { return false };
+        let least =
+            looked_at.filter_map(|one| Some((one.0.silence()?, one))).max_by_key(|(silence, _)| *silence);
+        let Some((_, (activity, task))) = least else { return false };
         activity.leave();
         task.abort();
         true
@@ -91,8 +92,8 @@ impl Watchdog {
     pub(super) fn admit_multiplexed(&self, activity: &Rc<Activity>) -> Option<usize> {
         let mut multiplexed = self.multiplexed.borrow_mut();
         if multiplexed.len() >= MULTIPLEXED_MAX {
-            let idle = multiplexed.iter().filter_map(|(_, one)| Some((one.idle()?, one)));
-            idle.max_by_key(|(idle, _)| *idle)?.1.leave();
+            let idle = multiplexed.iter().filter_map(|(_, one)| Some((one.silence()?, one)));
+            idle.max_by_key(|(silence, _)| *silence)?.1.leave();
         }
         Some(multiplexed.insert(activity.clone()))
     }

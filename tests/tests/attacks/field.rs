@@ -1,8 +1,10 @@
 //! A gateway, honest buyers, and rounds without and with an attack in turns.
 
-use crate::honest::{Credentials, Honest};
+use crate::honest::{Credentials, Honest, Round};
 use crate::siege::Siege;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidegate_tests::{Sale, Server, Settings, Shop};
 use tokio::sync::{Mutex, MutexGuard};
@@ -15,12 +17,30 @@ const GROWTH_KB_MAX: u64 = 64 * 1024;
 const PAIRS_MIN: usize = 3;
 /// … and after which it is bad: others on this machine disturb single rounds, not the median of many.
 const PAIRS_MAX: usize = 12;
+/// A round under attack takes at most so many times longer.
+const LONGER_MAX: usize = 20;
 /// Between two looks at the gateway's memory.
 const LOOK: Duration = Duration::from_millis(50);
+/// A round, mostly: its 99th percentile is the third slowest of three hundred.
+pub(crate) const TIME: Duration = Duration::from_millis(1_500);
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// One attack at a time: they share the machine.
 static TURN: Mutex<()> = Mutex::const_new(());
+
+/// What an attack has done in a round.
+#[derive(Clone, Default)]
+pub(crate) struct Done(Arc<AtomicU64>);
+
+impl Done {
+    pub(crate) fn one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Where it happens.
 pub(crate) struct Field {
@@ -53,20 +73,34 @@ impl Field {
     /// Rounds of `time` without and with the attack, in turns; panics when honest buyers are slower than they may be, are
     /// not served, or the gateway grows by more than it may. Afterwards nothing of the honest sale is held but what its
     /// buyers won.
+    ///
+    /// The attack counts what it does; a round under attack goes on until that is `least`, on a busy machine too.
     pub(crate) async fn withstands<F: Future<Output = ()>>(
         &self,
         name: &str,
         time: Duration,
-        attack: impl Fn() -> F + Clone + Send + 'static,
+        least: u64,
+        attack: impl Fn(Done) -> F + Clone + Send + 'static,
     ) {
         self.honest.round(WARM_UP).await;
         let before = self.rss_kb();
         let (mut calm, mut attacked) = (Vec::new(), Vec::new());
         let mut peak = before;
         let slower = loop {
-            calm.push(self.round(time, "without attack").await);
-            let siege = Siege::lay(attack.clone());
-            let round = self.round(time, "under attack");
+            calm.push(self.round(time, "without attack").await.p99());
+            let (done, attack) = (Done::default(), attack.clone());
+            let counted = done.clone();
+            let siege = Siege::lay(move || attack(counted));
+            let round = async {
+                let mut round = self.round(time, "under attack").await;
+                for _ in 0..LONGER_MAX {
+                    if done.so_far() >= least {
+                        return round.p99();
+                    }
+                    round.append(self.round(time, "under attack").await);
+                }
+                panic!("{name}: the attackers came to {} of {least} in a round", done.so_far());
+            };
             let watch = async {
                 loop {
                     peak = peak.max(self.rss_kb());
@@ -101,15 +135,15 @@ impl Field {
         assert_eq!(audit.number("held"), self.honest.won(), "{}", audit.text);
     }
 
-    async fn round(&self, time: Duration, when: &str) -> Duration {
-        let mut round = self.honest.round(time).await;
+    async fn round(&self, time: Duration, when: &str) -> Round {
+        let round = self.honest.round(time).await;
         assert!(
             round.failed.is_empty(),
             "{when}, {} were not served: {}",
             round.failed.len(),
             round.failed[0]
         );
-        round.p99()
+        round
     }
 
     /// Resident memory of the gateway, the mapped log included.

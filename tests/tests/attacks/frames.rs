@@ -1,11 +1,9 @@
 //! HTTP/2 by hand, as no well-behaved client speaks it.
 
-use crate::field::Field;
+use crate::field::{Done, Field, TIME};
 use crate::honest::by_header;
 use crate::raw::connect;
 use crate::siege::for_ever;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tidegate_tests::Settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,17 +43,17 @@ fn head() -> Vec<u8> {
     head
 }
 
-/// Opens connections one after the other and sends what `burst` gives for the next stream ids every 20 ms, until the gateway
+/// Opens connections one after the other and sends what `burst` gives for the next stream ids every 100 ms, until the gateway
 /// closes.
-async fn flood(address: String, closed: Arc<AtomicUsize>, burst: fn(&mut u32) -> Vec<u8>) {
+async fn flood(address: String, done: Done, burst: fn(&mut u32) -> Vec<u8>) {
     loop {
-        let Some(stream) = connect(&address).await else { continue };
+        let Some(stream) = connect(&address).await else { return };
         let (mut read, mut write) = stream.into_split();
         let flooding = async {
             let mut next = 1;
             let _ = write.write_all(&greeting()).await;
             while write.write_all(&burst(&mut next)).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         let ended = async {
@@ -63,33 +61,32 @@ async fn flood(address: String, closed: Arc<AtomicUsize>, burst: fn(&mut u32) ->
             while read.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
         };
         tokio::select! { () = flooding => {}, () = ended => {} }
-        closed.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        done.one();
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 async fn withstands_flood(name: &str, connections: usize, burst: fn(&mut u32) -> Vec<u8>) {
     let field = Field::new(Settings::new(), by_header()).await;
-    let (address, closed) = (field.address(), Arc::new(AtomicUsize::new(0)));
-    let seen = closed.clone();
-    let attack = move || {
-        let (address, closed) = (address.clone(), closed.clone());
+    let address = field.address();
+    let attack = move |done: Done| {
+        let address = address.clone();
         async move {
             for _ in 0..connections {
-                tokio::task::spawn_local(flood(address.clone(), closed.clone(), burst));
+                tokio::task::spawn_local(flood(address.clone(), done.clone(), burst));
             }
             for_ever().await;
         }
     };
-    field.withstands(name, Duration::from_secs(2), attack).await;
-    assert!(seen.load(Ordering::SeqCst) > 0, "the gateway closed none of those connections");
+    // The gateway closes those connections.
+    field.withstands(name, TIME, connections as u64, attack).await;
 }
 
 #[tokio::test]
 async fn fm39_http2_rapid_reset_ends_the_connection() {
     withstands_flood("HTTP/2 rapid reset", 4, |next| {
         let mut burst = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..100 {
             burst.extend(look(*next));
             burst.extend(frame(RST_STREAM, 0, *next, &8_u32.to_be_bytes()));
             *next += 2;

@@ -35,6 +35,11 @@ pub(crate) struct Round {
 }
 
 impl Round {
+    /// Goes on as one with this.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.latencies.append(&mut more.latencies);
+    }
+
     /// The 99th percentile.
     pub(crate) fn p99(&mut self) -> Duration {
         self.latencies.sort_unstable();

@@ -1,11 +1,14 @@
 //! Those who have found out what drives a policy into its limits.
 
-use crate::field::Field;
+use crate::field::{Done, Field, TIME};
 use crate::honest::by_header;
 use crate::raw::{ask, connect_from, order};
 use crate::siege::at_rate;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_tests::{Sale, Settings};
+
+/// Each orders once.
+static EVES: AtomicU64 = AtomicU64::new(0);
 
 async fn withstands(name: &str, hostile: &str) {
     let settings = Settings::new();
@@ -18,21 +21,25 @@ async fn withstands(name: &str, hostile: &str) {
     let field = Field::new(settings, by_header()).await;
     field.shop().open("other", &Sale::of(1_000_000).with("order_deadline_ms", 600_000)).await;
     let address = field.address();
-    let attack = move || {
+    let attack = move |done: Done| {
         let address = address.clone();
         at_rate(300, 50, move |n| {
-            let address = address.clone();
+            let (address, done) = (address.clone(), done.clone());
             async move {
                 // From many addresses: what one of them may fail is not what bounds this.
                 let from = format!("127.0.1.{}", n % 250 + 1);
-                let headers = format!("x-user-id: eve-{n}\r\nuser-agent: evil\r\n");
+                let headers = format!(
+                    "x-user-id: eve-{}\r\nuser-agent: evil\r\n",
+                    EVES.fetch_add(1, Ordering::Relaxed)
+                );
                 let mut stream = connect_from(&from, &address).await.unwrap();
                 // As `on_error` says, which lets orders pass by default.
                 assert_eq!(ask(&mut stream, &order("other", &headers)).await, Some(202));
+                done.one();
             }
         })
     };
-    field.withstands(name, Duration::from_secs(2), attack).await;
+    field.withstands(name, TIME, 200, attack).await;
     let of = |verdict: &str| format!("tidegate_policy_orders_total{{verdict=\"{verdict}\"}}");
     assert!(field.metric(&of("suspended")).await > 100, "policies were not suspended");
     assert!(

@@ -1,10 +1,8 @@
-//! The attackers: one thread of the lowest priority, so that what they compute takes nothing from the gateway.
+//! The attackers: one thread of low priority, so that what they compute takes nothing from the gateway.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 /// An attack under way.
 pub(crate) struct Siege {
@@ -18,7 +16,7 @@ impl Siege {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             // This thread alone: no process is named.
-            rustix::process::setpriority_process(None, 19).unwrap();
+            rustix::process::setpriority_process(None, 10).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
@@ -46,18 +44,15 @@ pub(crate) async fn at_rate<F: Future<Output = ()> + 'static>(
 ) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_s);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let under_way = Rc::new(Cell::new(0));
+    let mut under_way = JoinSet::new();
     for n in 0.. {
         ticks.tick().await;
-        if under_way.get() >= at_once {
-            continue;
+        while let Some(done) = under_way.try_join_next() {
+            done.unwrap();
         }
-        under_way.set(under_way.get() + 1);
-        let (shot, under_way) = (shot(n), under_way.clone());
-        tokio::task::spawn_local(async move {
-            shot.await;
-            under_way.set(under_way.get() - 1);
-        });
+        if under_way.len() < at_once {
+            under_way.spawn_local(shot(n));
+        }
     }
 }
 
