@@ -7,6 +7,7 @@ use crate::proxy::Cut;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,6 +34,8 @@ pub(super) struct Activity {
     asked: Cell<bool>,
     /// It was told to end, to make room.
     leaves: Cell<bool>,
+    /// Connections of this core before it.
+    number: u64,
     /// Which listener it came in by.
     side: Side,
     /// It is no more than a stream.
@@ -54,6 +57,7 @@ impl Activity {
             multiplexed: Cell::new(false),
             asked: Cell::new(false),
             leaves: Cell::new(false),
+            number: watchdog.next_number(),
             side,
             asleep: Cell::new(false),
             server: RefCell::new(None),
@@ -126,14 +130,19 @@ impl Activity {
         late || self.stuck.get().is_some_and(|since| watchdog.elapsed(since) > watchdog.idle_ticks())
     }
 
-    /// How dispensable it is: more for one on which nothing was ever asked, or a head comes slowly, then for one on which
-    /// nothing has been asked for longer. `None`: it is busy, or so young that its first request may be on its way.
-    pub(super) fn silence(&self) -> Option<(bool, Ticks)> {
+    /// How dispensable it is; the greatest goes first. `None`: it is busy.
+    pub(super) fn silence(&self) -> Option<Silence> {
         let still = self.busy.get() == 0 && self.answers.get() == 0 && !self.leaves.get();
-        let hollow = self.reading.get() || !self.asked.get();
-        let silent = self.watchdog.elapsed(self.since.get());
-        (still && (self.asleep.get() || self.multiplexed.get()) && (!hollow || silent > 0))
-            .then_some((hollow, silent))
+        if !still || !(self.asleep.get() || self.multiplexed.get()) {
+            return None;
+        }
+        let ticks = self.watchdog.elapsed(self.since.get());
+        let kind = match (self.reading.get() || !self.asked.get(), ticks) {
+            (true, 0) => Kind::Fresh,
+            (true, _) => Kind::Hollow,
+            (false, _) => Kind::Asked,
+        };
+        Some(Silence { kind, ticks, age: Reverse(self.number) })
     }
 
     pub(super) fn side(&self) -> Side {
@@ -208,6 +217,24 @@ impl Activity {
         })
         .await;
     }
+}
+
+/// How dispensable a connection is.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Silence {
+    kind: Kind,
+    ticks: Ticks,
+    age: Reverse<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Its first request may be on its way.
+    Fresh,
+    /// It has asked something before.
+    Asked,
+    /// Nothing was ever asked on it, or a head comes slowly.
+    Hollow,
 }
 
 /// One of the HTTP/2 connections of a core.

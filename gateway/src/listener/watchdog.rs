@@ -32,6 +32,7 @@ pub struct Watchdog {
     idle_ticks: Cell<Ticks>,
     watched: RefCell<slab::Slab<(Rc<Activity>, AbortHandle)>>,
     multiplexed: RefCell<slab::Slab<Rc<Activity>>>,
+    connections: Cell<u64>,
     /// Where the next search for room begins.
     hand: Cell<usize>,
 }
@@ -45,6 +46,7 @@ impl Watchdog {
             idle_ticks: Cell::new(ticks(idle_timeout)),
             watched: RefCell::default(),
             multiplexed: RefCell::default(),
+            connections: Cell::new(0),
             hand: Cell::new(0),
         })
     }
@@ -79,12 +81,18 @@ impl Watchdog {
         let looked_at = (from..from.saturating_add(LOOKS))
             .filter_map(|at| watched.get(at % watched.capacity().max(1)))
             .filter(|(activity, _)| activity.side() == side);
-        let least =
-            looked_at.filter_map(|one| Some((one.0.silence()?, one))).max_by_key(|(silence, _)| *silence);
+        let least = looked_at
+            .filter_map(|one| Some((one.0.silence()?, one)))
+            .max_by(|one, other| one.0.cmp(&other.0));
         let Some((_, (activity, task))) = least else { return false };
         activity.leave();
         task.abort();
         true
+    }
+
+    /// How many connections came before this one.
+    pub(super) fn next_number(&self) -> u64 {
+        self.connections.replace(self.connections.get() + 1)
     }
 
     /// Takes one more HTTP/2 connection; answers its key for [`Self::forget_multiplexed`]. When there are too many, the
@@ -93,7 +101,7 @@ impl Watchdog {
         let mut multiplexed = self.multiplexed.borrow_mut();
         if multiplexed.len() >= MULTIPLEXED_MAX {
             let idle = multiplexed.iter().filter_map(|(_, one)| Some((one.silence()?, one)));
-            idle.max_by_key(|(silence, _)| *silence)?.1.leave();
+            idle.max_by(|one, other| one.0.cmp(&other.0))?.1.leave();
         }
         Some(multiplexed.insert(activity.clone()))
     }

@@ -9,6 +9,7 @@
 //! large.rs      heads and bodies that are too large
 //! frames.rs     HTTP/2 by hand: rapid reset, endless heads
 //! forged.rs     buyers, addresses, tokens and passes of others
+//! smuggled.rs   requests and paths hidden in others, through the proxy
 //! policy.rs     orders that drive a policy into its limits
 //! ```
 //!
@@ -26,3 +27,4 @@ mod policy;
 mod raw;
 mod siege;
 mod silent;
+mod smuggled;

@@ -44,7 +44,9 @@ async fn fm39_slow_heads_and_bodies_take_the_place_of_nobody() {
     let attack = move |done: Done| {
         let address = address.clone();
         async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
             for _ in 0..700 {
+                ticks.tick().await;
                 tokio::task::spawn_local(drip(
                     address.clone(),
                     "GET /v1/sales/honest HTTP/1.1\r\nx: ",
@@ -106,7 +108,7 @@ async fn fm39_idle_http2_connections_are_bounded() {
         let address = address.clone();
         async move {
             let mut idle = Vec::with_capacity(IDLE);
-            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            let mut ticks = tokio::time::interval(Duration::from_micros(2_500));
             while idle.len() < IDLE {
                 ticks.tick().await;
                 let Some(mut stream) = connect(&address).await else { continue };
