@@ -32,6 +32,8 @@ pub struct Watchdog {
     idle_ticks: Cell<Ticks>,
     watched: RefCell<slab::Slab<(Rc<Activity>, AbortHandle)>>,
     multiplexed: RefCell<slab::Slab<Rc<Activity>>>,
+    /// All keys of `watched` are below.
+    keys: Cell<usize>,
     connections: Cell<u64>,
     /// Where the next search for room begins.
     hand: Cell<usize>,
@@ -46,6 +48,7 @@ impl Watchdog {
             idle_ticks: Cell::new(ticks(idle_timeout)),
             watched: RefCell::default(),
             multiplexed: RefCell::default(),
+            keys: Cell::new(0),
             connections: Cell::new(0),
             hand: Cell::new(0),
         })
@@ -59,7 +62,9 @@ impl Watchdog {
 
     /// From now on `task` is aborted when `activity` is overdue; answers the key for [`Self::forget`].
     pub(super) fn watch(&self, activity: Rc<Activity>, task: AbortHandle) -> usize {
-        self.watched.borrow_mut().insert((activity, task))
+        let key = self.watched.borrow_mut().insert((activity, task));
+        self.keys.set(self.keys.get().max(key + 1));
+        key
     }
 
     /// The connection has ended.
@@ -78,8 +83,9 @@ impl Watchdog {
         let watched = self.watched.borrow();
         let from = self.hand.get();
         self.hand.set(from.wrapping_add(LOOKS));
-        let looked_at = (from..from.saturating_add(LOOKS))
-            .filter_map(|at| watched.get(at % watched.capacity().max(1)))
+        let keys = self.keys.get().max(1);
+        let looked_at = (0..LOOKS.min(keys))
+            .filter_map(|step| watched.get(from.wrapping_add(step) % keys))
             .filter(|(activity, _)| activity.side() == side);
         let least = looked_at
             .filter_map(|one| Some((one.0.silence()?, one)))
