@@ -136,6 +136,7 @@ impl Gateway {
                 tasks.spawn_local(redis::run_news(core.clone()));
                 tasks.spawn_local(redis::run_sweep(core.clone()));
                 tasks.spawn_local(redis::run_keep(core.clone()));
+                tasks.spawn_local(tokens::run_leases(core.clone()));
             } else {
                 tasks.spawn_local(run_settle(core.clone()));
                 tasks.spawn_local(snapshots::run(core.clone()));

@@ -228,6 +228,10 @@ impl Figures {
         for (labels, count) in tokens.counts.totals() {
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
+        let leases = tokens.counts.leases();
+        counter(to, "token_leases", "Calls to Redis for a lot of the shared tokens", None, leases)?;
+        let rate = tokens.rate_per_s().round() as u64;
+        gauge(to, "token_rate", "Tokens a second; 0: no token queue", rate)?;
         gauge(to, "token_waiting", "Orders that wait for a token", tokens.waiting() as u64)
     }
 

@@ -39,10 +39,11 @@ fn limited(rules: &str) -> (RedisServer, RedisOptions) {
 
 #[test]
 fn the_rights_are_those_of_the_scripts_and_of_the_manual() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../lua/stock");
+    let folders =
+        ["/../lua/stock", "/../lua/gate"].map(|folder| format!("{}{folder}", env!("CARGO_MANIFEST_DIR")));
     let rights = commands(MINIMAL_ACL);
     let mut called = BTreeSet::new();
-    for file in std::fs::read_dir(folder).unwrap() {
+    for file in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         called.extend(
             text.split("redis.call('").skip(1).map(|rest| rest.split('\'').next().unwrap().to_lowercase()),

@@ -30,5 +30,5 @@ pub use identity::{
 pub(crate) use quota::network_of;
 pub use quota::{ClientQuota, Exceeded, Left, Newcomers, QuotaKind, Quotas, Within};
 pub use sale_gate::{Rules, SaleGate, SaleGates};
-pub use tokens::{NoToken, TokenQueue, TokenSettings};
+pub use tokens::{NoToken, TokenQueue, TokenRate, TokenSettings};
 pub use winners::Winners;

@@ -303,6 +303,28 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
+    /// A whole number in `range`, or `None` for the word.
+    pub(super) fn number_or_word(
+        &mut self,
+        key: &'static str,
+        word: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        let Some(found) = self.take(key, default.to_string()) else { return Some(default) };
+        if found.value.as_str() == Some(word) {
+            return None;
+        }
+        match number_of(&found.value, &range, unit) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.problem(found.place, key, message, Some(format!("or \"{word}\"")));
+                Some(default)
+            }
+        }
+    }
+
     /// A list of whole numbers, none of them out of `range`, not empty.
     pub(super) fn numbers(
         &mut self,

@@ -44,7 +44,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         data,
         ledger,
         identity: identity_section(root),
-        tokens: tokens::read(root),
+        tokens: tokens::read(root, shared),
         quota: quota::read(root),
         blacklist: blacklist::read(root),
         queue: queue(root),

@@ -1,6 +1,7 @@
 //! Tests of the configuration.
 
 use super::*;
+use crate::admission::TokenRate;
 use std::time::Duration;
 
 pub(super) fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -16,7 +17,7 @@ fn defaults_need_no_file() {
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8080");
     assert!(config.listen.threads >= 1);
     assert!(
-        config.tokens.rate_per_s.is_none()
+        config.tokens.rate == TokenRate::Off
             && config.quota.newcomers.is_some()
             && config.inner_tokens.is_none()
     );
@@ -92,7 +93,7 @@ fn the_environment_goes_before_the_file() {
     assert_eq!(config.queue.topic_queues, 2);
     assert_eq!(config.queue.retry_delays_ms, [1, 2]);
     let (tokens, wait_max) = (config.tokens, Duration::from_millis(500));
-    assert_eq!((tokens.rate_per_s, tokens.burst, tokens.wait_max), (Some(7.0), 1_000, wait_max));
+    assert_eq!((tokens.rate, tokens.burst, tokens.wait_max), (TokenRate::Fixed(7), 1_000, wait_max));
     let tokens = config.inner_tokens.unwrap();
     assert!(tokens.worker.matches(b"1234") && tokens.admin.matches(b"true"));
 }

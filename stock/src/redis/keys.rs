@@ -69,6 +69,11 @@ impl FleetKeys {
     }
 }
 
+/// Key of something that the gates of all gateways share, in a slot of its own.
+pub fn gate_key(prefix: &str, what: &str) -> String {
+    format!("{prefix}{SCHEMA}:{{gate}}:{what}")
+}
+
 /// Channel of the news of all sales under a prefix.
 pub fn news_channel(prefix: &str) -> String {
     format!("{prefix}{SCHEMA}:news")

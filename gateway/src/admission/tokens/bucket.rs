@@ -45,6 +45,16 @@ impl Bucket {
         self.level = (self.level + 1.0).min(self.burst);
     }
 
+    /// Takes all.
+    pub(super) fn empty(&mut self, now: Instant) {
+        self.fill(now);
+        self.level = 0.0;
+    }
+
+    pub(super) fn rate_per_s(&self) -> f64 {
+        self.rate_per_s
+    }
+
     /// How long until it holds so many tokens that nobody has taken.
     pub(super) fn until(&self, tokens: f64, now: Instant) -> Duration {
         let since = now.saturating_duration_since(self.at).as_secs_f64();

@@ -9,7 +9,10 @@ const OUTCOMES: [&str; 5] = ["taken", "taken_after_wait", "refused", "timed_out"
 
 /// Counters of all classes.
 #[derive(Debug, Default)]
-pub(crate) struct Counts([ClassCounts; CLASSES.len()]);
+pub(crate) struct Counts {
+    classes: [ClassCounts; CLASSES.len()],
+    leases: AtomicU64,
+}
 
 /// Counters of one class.
 #[derive(Debug, Default)]
@@ -20,12 +23,22 @@ impl Counts {
     /// Of a sale of this weight.
     pub(crate) fn of(&self, weight: u32) -> &ClassCounts {
         let class = CLASSES.iter().rposition(|(from, _)| weight >= *from);
-        &self.0[class.unwrap_or(0)]
+        &self.classes[class.unwrap_or(0)]
+    }
+
+    /// A call to Redis for a lot.
+    pub(crate) fn count_lease(&self) {
+        self.leases.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls to Redis for lots.
+    pub(crate) fn leases(&self) -> u64 {
+        self.leases.load(Ordering::Relaxed)
     }
 
     /// Everything, with class and outcome.
     pub(crate) fn totals(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
-        CLASSES.iter().zip(&self.0).flat_map(|((_, class), counts)| {
+        CLASSES.iter().zip(&self.classes).flat_map(|((_, class), counts)| {
             OUTCOMES.iter().zip(&counts.0).map(move |(outcome, count)| {
                 ([("weight", *class), ("outcome", *outcome)], count.load(Ordering::Relaxed))
             })

@@ -1,5 +1,6 @@
 //! Gate 9 of an order.
 
+use super::TokenRate;
 use super::budget::UnderWay;
 use crate::admission::SaleGate;
 use crate::http::Refusal;
@@ -17,8 +18,20 @@ pub(crate) async fn pass<'s>(app: &App, live: &Live, sale: &'s SaleGate) -> Resu
         app.tokens.counts.of(weight).over_budget();
         return Err(Refusal::Overloaded(BUDGET_RETRY));
     };
-    let token = app.tokens.take(&sale.sale, weight).await;
-    let token = token.map_err(|refused| Refusal::Overloaded(refused.retry_after))?;
+    // A rate that follows the workers says nothing while they wait for orders.
+    if matches!(live.config.tokens.rate, TokenRate::Auto { .. }) && app.drain.backlog() == 0 {
+        let _used = app.tokens.pass_idle(weight);
+        return Ok(under_way);
+    }
+    let token = app.tokens.take(&sale.sale, weight).await.map_err(|refused| {
+        if refused.away {
+            Refusal::LedgerUnavailable(
+                "Redis, which holds the tokens of all gateways, does not answer".into(),
+            )
+        } else {
+            Refusal::Overloaded(refused.retry_after)
+        }
+    })?;
     // Whoever waited while the last unit went leaves the token to another sale's orders.
     if sale.is_sold_out() {
         token.give_back();

@@ -3,7 +3,11 @@
 //!
 //! ```text
 //! mod.rs      `TokenQueue`: takes, waits, grants
+//! source.rs   where tokens come from: this gateway's generator, or lots of the shared one
 //! bucket.rs   the generator
+//! auto.rs     a rate that follows the workers
+//! lots.rs     tokens leased from the bucket that all gateways share
+//! lease.rs    leases them from Redis
 //! budget.rs   how many orders may be under way to the units that are left
 //! fair.rs     who is next
 //! counts.rs   what became of requests, by class of weight
@@ -16,22 +20,29 @@
 //! A waiter that goes away is taken out, and its token, if it had one already, goes to the next: nothing is lost by it.
 //! A token counts against the bound when it is granted, so over any time `t` at most `rate × t + burst` requests pass.
 
+mod auto;
 mod bucket;
 mod budget;
 mod counts;
 mod fair;
 mod gate;
+mod lease;
+mod lots;
 mod run;
+mod source;
 
 pub(crate) use budget::Budget;
 pub(crate) use counts::Counts;
 pub(crate) use gate::pass;
+pub(crate) use lease::run_leases;
 pub(crate) use run::run;
 
-use bucket::Bucket;
 use fair::{Fair, Place};
+use lease::Granted;
+use lots::Terms;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use source::{Source, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,18 +50,36 @@ use tokio::sync::{Notify, oneshot};
 
 /// Requests that wait, over all sales. More are refused; `rate × max_wait` is the bound that is met first as a rule.
 const WAITING_MAX: usize = 100_000;
+/// Asked of who comes while Redis does not answer.
+const AWAY_RETRY: Duration = Duration::from_secs(1);
 
 /// How the queue works.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenSettings {
-    /// Tokens a second; `None`: no token queue, everybody passes.
-    pub rate_per_s: Option<f64>,
+    /// Tokens a second.
+    pub rate: TokenRate,
     /// Tokens kept at most, at least 1.
     pub burst: u32,
     /// Longest wait for a token.
     pub wait_max: Duration,
     /// Orders under way for each unit of their sale that is left; 0: any number.
     pub tokens_per_unit: u32,
+    /// All gateways together have this rate and burst. Needs a fixed rate, and a ledger in Redis.
+    pub shared: bool,
+}
+
+/// How fast tokens come into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRate {
+    /// No token queue: everybody passes.
+    Off,
+    /// So many a second, at least 1.
+    Fixed(u32),
+    /// As fast as workers show that they can take them.
+    Auto {
+        /// Never fewer a second, at least 1.
+        floor_per_s: u32,
+    },
 }
 
 /// The token queue. Shared by all cores.
@@ -60,18 +89,17 @@ pub struct TokenQueue {
     state: Mutex<State>,
     /// Somebody waits for whom [`run`] has no timer yet.
     wake: Notify,
+    /// Leased tokens are running out.
+    short: Notify,
     pub(crate) counts: Counts,
 }
 
 #[derive(Debug)]
 struct State {
-    bucket: Option<Bucket>,
+    source: Source,
     wait_max: Duration,
     waiting: Fair<oneshot::Sender<Token>>,
 }
-
-#[derive(Debug)]
-struct Token;
 
 /// A request's token. It is used up, unless it is given back.
 #[derive(Debug)]
@@ -87,6 +115,8 @@ pub struct Taken<'q> {
 pub struct NoToken {
     /// Worth asking again after this time.
     pub retry_after: Duration,
+    /// Redis, which has the tokens of all gateways, does not answer.
+    pub away: bool,
 }
 
 /// What becomes of a request at first.
@@ -111,30 +141,43 @@ struct Turn<'q> {
 type Grants = SmallVec<[(oneshot::Sender<Token>, Token); 8]>;
 
 impl TokenQueue {
-    /// With a full burst.
+    /// With a full burst; shared tokens come once Redis was asked.
     pub fn new(settings: &TokenSettings, now: Instant) -> Self {
-        let bucket = settings.rate_per_s.map(|rate| Bucket::new(rate, settings.burst, now));
+        let source = Source::new(settings, now);
         Self {
-            on: AtomicBool::new(bucket.is_some()),
-            state: Mutex::new(State { bucket, wait_max: settings.wait_max, waiting: Fair::default() }),
+            on: AtomicBool::new(!source.is_off()),
+            state: Mutex::new(State { source, wait_max: settings.wait_max, waiting: Fair::default() }),
             wake: Notify::new(),
+            short: Notify::new(),
             counts: Counts::default(),
         }
     }
 
-    /// Other settings from now on. Whoever waits goes on waiting, at most as long as was said at the beginning; what the
-    /// bucket holds stays, so that no change gives a new burst.
+    /// Other settings from now on. Whoever waits goes on waiting, at most as long as was said at the beginning; what
+    /// tokens there are stay, so that no change gives a new burst.
     pub fn reconfigure(&self, settings: &TokenSettings, now: Instant) {
         let mut state = self.state.lock();
         state.wait_max = settings.wait_max;
-        match (settings.rate_per_s, &mut state.bucket) {
-            (Some(rate), Some(bucket)) => bucket.set(rate, settings.burst, now),
-            (Some(rate), none) => *none = Some(Bucket::new(rate, settings.burst, now)),
-            (None, bucket) => *bucket = None,
-        }
-        self.on.store(state.bucket.is_some(), Ordering::Release);
+        state.source.set(settings, now);
+        self.on.store(!state.source.is_off(), Ordering::Release);
         drop(state);
         self.wake.notify_one();
+        self.short.notify_one();
+    }
+
+    /// What workers show now, for a rate that follows them: orders before them, and how many a second they settle while
+    /// there are any.
+    pub fn follow(&self, backlog: u64, drained_per_s: Option<f64>, now: Instant) {
+        self.state.lock().source.follow(backlog, drained_per_s, now);
+    }
+
+    /// Workers have nothing to do: the order passes, with a token if there is one.
+    pub fn pass_idle(&self, weight: u32) -> Taken<'_> {
+        self.counts.of(weight).taken();
+        let mut state = self.state.lock();
+        // Whoever waits is let in by the same: the orders before them have been dealt with.
+        let token = if state.waiting.is_empty() { state.source.take(now()) } else { None };
+        Taken { queue: self, token }
     }
 
     /// A token for an order of this sale, in its turn. Bounded by `max_wait`. Cancel safe: whoever goes away leaves its token to
@@ -165,9 +208,14 @@ impl TokenQueue {
             Ok(Err(_)) | Err(_) => {
                 drop(turn);
                 counts.timed_out();
-                Err(NoToken { retry_after: self.expected_wait(now(), sale, weight) })
+                Err(NoToken { retry_after: self.expected_wait(now(), sale, weight), away: false })
             }
         }
+    }
+
+    /// Tokens a second, as of now; 0: there is no token queue.
+    pub fn rate_per_s(&self) -> f64 {
+        self.state.lock().source.rate_per_s()
     }
 
     /// Requests that wait now.
@@ -187,22 +235,39 @@ impl TokenQueue {
 
     fn enter_locked(&self, state: &mut State, now: Instant, sale: &Arc<str>, weight: u32) -> Entered<'_> {
         let passes = |token| Entered::Passes(Taken { queue: self, token });
-        let Some(bucket) = &mut state.bucket else { return passes(None) };
-        let first = state.waiting.is_empty();
-        if first && bucket.take(now) {
-            return passes(Some(Token));
+        if state.source.is_off() {
+            return passes(None);
         }
-        let wait = bucket.until(state.waiting.ahead(sale, weight) + 1.0, now);
+        state.source.want();
+        let first = state.waiting.is_empty();
+        let token = if first { state.source.take(now) } else { None };
+        if token.is_some() {
+            self.note_short(state);
+            return passes(token);
+        }
+        let refused = |retry_after, away| Entered::Refused(NoToken { retry_after, away });
+        if state.source.is_away() {
+            self.short.notify_one();
+            return refused(AWAY_RETRY, true);
+        }
+        let wait = state.source.until(state.waiting.ahead(sale, weight) + 1.0, now);
         if wait > state.wait_max || state.waiting.len() >= WAITING_MAX {
-            let retry_after = wait.saturating_sub(state.wait_max);
-            return Entered::Refused(NoToken { retry_after });
+            self.note_short(state);
+            return refused(wait.saturating_sub(state.wait_max), false);
         }
         let (sender, granted) = oneshot::channel();
         let place = state.waiting.push(sale, weight, sender);
         if first {
             self.wake.notify_one();
         }
+        self.note_short(state);
         Entered::Waits(Turn { queue: self, place, granted, until: now + state.wait_max })
+    }
+
+    fn note_short(&self, state: &State) {
+        if state.source.is_short(state.waiting.len()) {
+            self.short.notify_one();
+        }
     }
 
     /// Grants what has come into being; tells how long until the next token, if somebody waits for it.
@@ -210,19 +275,50 @@ impl TokenQueue {
         let mut grants = Grants::new();
         let mut state = self.state.lock();
         state.grant(now, &mut grants);
-        let next = match &state.bucket {
-            Some(bucket) if !state.waiting.is_empty() => Some(bucket.until(1.0, now)),
-            _ => None,
-        };
+        let next = if state.waiting.is_empty() { None } else { state.source.next(now) };
         drop(state);
         self.hand_out(grants, now);
         next
     }
 
+    /// How many tokens to lease now, and on what terms. `None`: there is no need.
+    fn to_lease(&self, now: Instant) -> Option<(Terms, u32)> {
+        let mut state = self.state.lock();
+        let waiting = state.waiting.len();
+        let lots = state.source.lots()?;
+        Some((lots.terms, lots.to_ask(waiting, now)?))
+    }
+
+    /// A call goes out.
+    fn begin_lease(&self, now: Instant) {
+        self.counts.count_lease();
+        if let Some(lots) = self.state.lock().source.lots() {
+            lots.count(now);
+        }
+    }
+
+    /// What a call brought, of so many asked for; the one before was sent so long before.
+    fn put_lot(&self, granted: &Granted, asked: u32, since_last: Duration, now: Instant) {
+        let mut grants = Grants::new();
+        let mut state = self.state.lock();
+        if let Some(lots) = state.source.lots() {
+            lots.put(granted.tokens, asked, granted.sent, since_last);
+        }
+        state.grant(now, &mut grants);
+        drop(state);
+        self.hand_out(grants, now);
+    }
+
+    /// A call was not answered: nobody new waits for tokens that may not come.
+    fn lessor_away(&self) {
+        if let Some(lots) = self.state.lock().source.lots() {
+            lots.away = true;
+        }
+    }
+
     fn expected_wait(&self, now: Instant, sale: &str, weight: u32) -> Duration {
         let state = self.state.lock();
-        let ahead = state.waiting.ahead(sale, weight) + 1.0;
-        state.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.until(ahead, now))
+        state.source.until(state.waiting.ahead(sale, weight) + 1.0, now)
     }
 
     /// Wakes who was granted a token. Not under the lock: waking may take a system call.
@@ -234,11 +330,9 @@ impl TokenQueue {
         }
     }
 
-    fn give_back(&self, Token: Token, now: Instant) {
+    fn give_back(&self, unused: Token, now: Instant) {
         let mut state = self.state.lock();
-        if let Some(bucket) = &mut state.bucket {
-            bucket.give_back(now);
-        }
+        state.source.give_back(&unused, now);
         let waits = !state.waiting.is_empty();
         drop(state);
         if waits {
@@ -250,8 +344,10 @@ impl TokenQueue {
 impl State {
     /// Each token that is there, to whose turn it is.
     fn grant(&mut self, now: Instant, grants: &mut Grants) {
-        while !self.waiting.is_empty() && self.bucket.as_mut().is_none_or(|bucket| bucket.take(now)) {
-            grants.extend(self.waiting.pop().map(|waiter| (waiter, Token)));
+        while !self.waiting.is_empty()
+            && let Some(token) = self.source.take(now)
+        {
+            grants.extend(self.waiting.pop().map(|waiter| (waiter, token)));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Grants tokens as they come into being, when nobody comes who would; and looks after what the queue goes by.
 
-use super::TokenSettings;
+use super::{TokenRate, TokenSettings};
 use crate::state::{App, Core};
 use std::rc::Rc;
 use std::time::Duration;
@@ -39,6 +39,10 @@ pub(crate) async fn run(core: Rc<Core>) {
 fn look(app: &App, old: TokenSettings, new: TokenSettings) -> TokenSettings {
     if old != new {
         app.tokens.reconfigure(&new, super::now());
+    }
+    if matches!(new.rate, TokenRate::Auto { .. }) {
+        let now = super::now();
+        app.tokens.follow(app.drain.backlog(), app.drain.rate_per_s(now), now);
     }
     if new.tokens_per_unit > 0 {
         for view in app.stock.sales_seen() {

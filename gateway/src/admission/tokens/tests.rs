@@ -1,15 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
-fn queue(rate: f64, burst: u32, wait_ms: u64) -> (TokenQueue, Instant) {
+fn settings(rate: TokenRate, burst: u32, wait_ms: u64) -> TokenSettings {
+    TokenSettings { rate, burst, wait_max: Duration::from_millis(wait_ms), tokens_per_unit: 0, shared: false }
+}
+
+fn queue(rate: u32, burst: u32, wait_ms: u64) -> (TokenQueue, Instant) {
     let start = Instant::now();
-    let settings = TokenSettings {
-        rate_per_s: Some(rate),
-        burst,
-        wait_max: Duration::from_millis(wait_ms),
-        tokens_per_unit: 0,
-    };
-    (TokenQueue::new(&settings, start), start)
+    (TokenQueue::new(&settings(TokenRate::Fixed(rate), burst, wait_ms), start), start)
 }
 
 fn sale(name: &str) -> Arc<str> {
@@ -29,7 +27,7 @@ fn waits<'q>(queue: &'q TokenQueue, now: Instant, sale: &Arc<str>) -> Turn<'q> {
 
 #[test]
 fn the_burst_passes_at_once_and_the_next_ones_wait_their_turn() {
-    let (queue, start) = queue(10.0, 3, 1_000);
+    let (queue, start) = queue(10, 3, 1_000);
     let phone = sale("phone");
     for _ in 0..3 {
         assert!(passes(&queue, start, &phone));
@@ -45,7 +43,7 @@ fn the_burst_passes_at_once_and_the_next_ones_wait_their_turn() {
 
 #[test]
 fn a_refusal_takes_nothing_and_says_when_to_come_back() {
-    let (queue, start) = queue(10.0, 1, 150);
+    let (queue, start) = queue(10, 1, 150);
     let phone = sale("phone");
     assert!(passes(&queue, start, &phone));
     let _waits = waits(&queue, start, &phone);
@@ -58,7 +56,7 @@ fn a_refusal_takes_nothing_and_says_when_to_come_back() {
 
 #[test]
 fn an_idle_time_fills_the_bucket_to_the_burst_and_no_further() {
-    let (queue, start) = queue(1_000.0, 5, 0);
+    let (queue, start) = queue(1_000, 5, 0);
     let later = start + Duration::from_hours(1);
     assert_eq!((0..100).filter(|_| passes(&queue, later, &sale("phone"))).count(), 5);
 }
@@ -66,16 +64,15 @@ fn an_idle_time_fills_the_bucket_to_the_burst_and_no_further() {
 #[test]
 fn off_lets_everybody_pass_and_switching_on_and_off_forgets_nobody() {
     let start = Instant::now();
-    let mut settings =
-        TokenSettings { rate_per_s: None, burst: 1, wait_max: Duration::from_secs(1), tokens_per_unit: 0 };
+    let mut settings = settings(TokenRate::Off, 1, 1_000);
     let queue = TokenQueue::new(&settings, start);
     let phone = sale("phone");
     assert!((0..10).all(|_| passes(&queue, start, &phone)));
-    settings.rate_per_s = Some(10.0);
+    settings.rate = TokenRate::Fixed(10);
     queue.reconfigure(&settings, start);
     assert!(passes(&queue, start, &phone));
     let mut turn = waits(&queue, start, &phone);
-    settings.rate_per_s = None;
+    settings.rate = TokenRate::Off;
     queue.reconfigure(&settings, start);
     queue.grant_due(start);
     assert!(turn.granted.try_recv().is_ok(), "nobody is left behind when the queue is switched off");
@@ -84,7 +81,7 @@ fn off_lets_everybody_pass_and_switching_on_and_off_forgets_nobody() {
 /// One client of the crowd goes away, before its turn or with its token in hand: the token goes to the next one.
 #[test]
 fn who_goes_away_wastes_nobody_elses_token() {
-    let (queue, start) = queue(10.0, 1, 1_000);
+    let (queue, start) = queue(10, 1, 1_000);
     let phone = sale("phone");
     assert!(passes(&queue, start, &phone));
     let [gone, late, mut next] = [(); 3].map(|()| waits(&queue, start, &phone));
@@ -102,7 +99,7 @@ fn who_goes_away_wastes_nobody_elses_token() {
 /// The hot sale has filled the queue; the small one gets every second token from its first request on.
 #[test]
 fn fm25_a_sale_that_comes_late_is_not_behind_the_hot_one() {
-    let (queue, start) = queue(100.0, 1, 1_000);
+    let (queue, start) = queue(100, 1, 1_000);
     let (hot, small) = (sale("hot"), sale("small"));
     assert!(passes(&queue, start, &hot));
     let crowd: Vec<Turn<'_>> = (0..100).map(|_| waits(&queue, start, &hot)).collect();
@@ -119,12 +116,7 @@ fn fm25_a_sale_that_comes_late_is_not_behind_the_hot_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_does_not_come_in_time_is_a_refusal_and_takes_nothing() {
-    let settings = TokenSettings {
-        rate_per_s: Some(10.0),
-        burst: 1,
-        wait_max: Duration::from_millis(300),
-        tokens_per_unit: 0,
-    };
+    let settings = settings(TokenRate::Fixed(10), 1, 300);
     let queue = TokenQueue::new(&settings, now());
     let phone = sale("phone");
     let _used = queue.take(&phone, 1).await.unwrap();
@@ -147,7 +139,7 @@ proptest! {
         rate in 1_u32..5_000, burst in 1_u32..50, wait_ms in 0_u64..200,
         steps in proptest::collection::vec((0_u64..20_000, 0_usize..3, 0_u8..8, any::<bool>()), 1..300),
     ) {
-        let (queue, start) = queue(f64::from(rate), burst, wait_ms);
+        let (queue, start) = queue(rate, burst, wait_ms);
         let names = [sale("a"), sale("b"), sale("c")];
         // Readings of the clock come out of order; no more time has passed than the newest of them tells.
         let (mut now, mut seen) = (start, start);

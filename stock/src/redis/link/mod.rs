@@ -155,6 +155,21 @@ impl Link {
         self.0.call(key, expected, Call::Script { script, keys, args }, Manner::Plain).await
     }
 
+    /// As [`Link::script`], for a script that answers one text.
+    pub async fn script_text(
+        &self,
+        script: &Script,
+        expected: Option<&Lineage>,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> Result<String, CallError> {
+        match self.script(script, expected, keys, args).await? {
+            Value::BulkString(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Value::SimpleString(text) => Ok(text),
+            _ => Err(CallError::Unknown(format!("the script {} answered no text", script.name()))),
+        }
+    }
+
     /// As [`Link::script`], and until `wait_replicas` replicas have what it wrote; `Unreplicated` when they have not
     /// within `wait_timeout`. All of it is bounded by `call_timeout`.
     pub async fn script_replicated(
