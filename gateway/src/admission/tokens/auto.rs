@@ -7,7 +7,7 @@
 //! come back after a standstill are noticed. Without a backlog everybody passes.
 
 /// Of what was measured, while little waits: what workers can take more is found out at this pace.
-const PROBE: f64 = 1.1;
+const PROBE: f64 = 1.5;
 /// … and while enough waits.
 const EASE: f64 = 0.9;
 /// Enough: what keeps the workers busy for so long, in seconds.
@@ -36,9 +36,7 @@ impl Auto {
 
     /// What the workers show now: orders before them, and how many a second they settle while there are any.
     pub(super) fn follow(&mut self, backlog: u64, drained_per_s: Option<f64>) {
-        if backlog > 0
-            && let Some(drained) = drained_per_s
-        {
+        if let Some(drained) = drained_per_s {
             let enough = (drained * ENOUGH_S).max(ENOUGH_MIN);
             let pace = if backlog as f64 > enough { EASE } else { PROBE };
             self.rate_per_s = (drained * pace).max(self.floor_per_s);

@@ -130,8 +130,9 @@ impl Lots {
     pub(super) fn count(&mut self, now: Instant) {
         let span = now.saturating_duration_since(self.counted_from).max(self.terms.pause());
         let newest = f64::from(std::mem::take(&mut self.wanted)) / span.as_secs_f64();
-        // After a quiet time the newest span alone counts, and it may be too short to tell: so it grows with the crowd.
-        self.wanted_per_s += (newest - self.wanted_per_s) * NEWEST;
+        // What was wanted before a quiet time counts no more.
+        let pauses = span.as_secs_f64() / self.terms.pause().as_secs_f64();
+        self.wanted_per_s += (newest - self.wanted_per_s) * (1.0 - (1.0 - NEWEST).powf(pauses));
         self.counted_from = now;
     }
 
@@ -232,7 +233,7 @@ mod tests {
         let (mut lots, mut now) = lots(1_000, 1_000);
         lots.put(0, 0, now, Duration::ZERO);
         let mut asked = Vec::new();
-        for per_pause in [10, 10, 10, 10, 10_000, 10_000, 0, 0, 0, 0, 1] {
+        for per_pause in [10, 10, 10, 10, 10_000, 10_000] {
             for _ in 0..per_pause {
                 lots.want();
             }
@@ -243,7 +244,12 @@ mod tests {
         // Nothing was ever granted, so each asks for all that it aims at.
         assert!(asked[3] >= Some(16) && asked[3] <= Some(24), "{asked:?}");
         assert_eq!(asked[5], Some(lots.terms.size), "{asked:?}");
-        assert_eq!(asked[8], None, "{asked:?}");
-        assert!(asked[10] < Some(lots.terms.size), "{asked:?}");
+        now += Duration::from_secs(10);
+        assert_eq!(lots.to_ask(0, now), None, "nobody wants any");
+        lots.want();
+        lots.to_ask(0, now);
+        lots.count(now);
+        lots.want();
+        assert_eq!(lots.to_ask(0, now), Some(1), "the crowd is forgotten");
     }
 }
