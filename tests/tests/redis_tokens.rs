@@ -13,7 +13,7 @@ use tidegate_tests::{Fleet, FleetSettings, InProcess, Sale, Shop, eventually};
 use tokio::task::JoinSet;
 
 const RATE: u64 = 150;
-const BURST: u64 = 60;
+const BURST: u64 = 100;
 
 fn settings(redis: &RedisServer) -> FleetSettings {
     FleetSettings::new()
@@ -111,7 +111,7 @@ async fn two_gateways_with_a_shared_limit_admit_no_more_than_rate_times_time_plu
     );
     println!("{before} admitted of {asked} with {calls} calls");
     assert!(before >= RATE, "the limit is used: {before} in two seconds");
-    assert!(calls * 5 < asked, "{calls} calls for {asked} requests");
+    assert!(calls * 3 < asked, "{calls} calls for {asked} requests");
     // It dies with a lot in its hands; the other one has the whole rate. It comes back with nothing.
     for _ in 0..2 {
         fleet.gateways[0].kill().await;

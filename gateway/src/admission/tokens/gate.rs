@@ -19,8 +19,8 @@ pub(crate) async fn pass<'s>(app: &App, live: &Live, sale: &'s SaleGate) -> Resu
         return Err(Refusal::Overloaded(BUDGET_RETRY));
     };
     // A rate that follows the workers says nothing while they wait for orders.
-    if matches!(live.config.tokens.rate, TokenRate::Auto { .. }) && app.drain.backlog() == 0 {
-        let _used = app.tokens.pass_idle(weight);
+    let idle = matches!(live.config.tokens.rate, TokenRate::Auto { .. }) && app.drain.backlog() == 0;
+    if idle && let Some(_used) = app.tokens.pass_idle(weight) {
         return Ok(under_way);
     }
     let token = app.tokens.take(&sale.sale, weight).await.map_err(|refused| {

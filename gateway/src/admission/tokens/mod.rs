@@ -171,13 +171,17 @@ impl TokenQueue {
         self.state.lock().source.follow(backlog, drained_per_s, now);
     }
 
-    /// Workers have nothing to do: the order passes, with a token if there is one.
-    pub fn pass_idle(&self, weight: u32) -> Taken<'_> {
-        self.counts.of(weight).taken();
+    /// Workers have nothing to do: the order passes, with a token if there is one. `None` when others wait: it must wait
+    /// behind them.
+    pub fn pass_idle(&self, weight: u32) -> Option<Taken<'_>> {
         let mut state = self.state.lock();
-        // Whoever waits is let in by the same: the orders before them have been dealt with.
-        let token = if state.waiting.is_empty() { state.source.take(now()) } else { None };
-        Taken { queue: self, token }
+        if !state.waiting.is_empty() {
+            return None;
+        }
+        let token = state.source.take(now());
+        drop(state);
+        self.counts.of(weight).taken();
+        Some(Taken { queue: self, token })
     }
 
     /// A token for an order of this sale, in its turn. Bounded by `max_wait`. Cancel safe: whoever goes away leaves its token to
