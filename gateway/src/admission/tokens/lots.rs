@@ -45,7 +45,8 @@ impl Terms {
 #[derive(Debug)]
 pub(super) struct Lots {
     pub(super) terms: Terms,
-    lots: VecDeque<Lot>,
+    /// Those that end first first.
+    leased: VecDeque<Lot>,
     held: u32,
     /// Tokens wanted since `counted_from`, whether there were any or not.
     wanted: u32,
@@ -69,7 +70,7 @@ impl Lots {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
         Self {
             terms,
-            lots: VecDeque::new(),
+            leased: VecDeque::new(),
             held: 0,
             wanted: 0,
             counted_from: now,
@@ -83,20 +84,20 @@ impl Lots {
     /// A token, with the end of its life.
     pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
         self.expire(now);
-        let lot = self.lots.front_mut()?;
+        let lot = self.leased.front_mut()?;
         let until = lot.until;
         lot.left -= 1;
         self.held -= 1;
         if lot.left == 0 {
-            self.lots.pop_front();
+            self.leased.pop_front();
         }
         Some(until)
     }
 
     /// One that was not used, as long as it lives.
     pub(super) fn give_back(&mut self, until: Instant, now: Instant) {
-        if until > now && self.lots.len() < LOTS_MAX {
-            self.lots.push_front(Lot { until, left: 1 });
+        if until > now && self.leased.len() < LOTS_MAX {
+            self.leased.push_front(Lot { until, left: 1 });
             self.held += 1;
         }
     }
@@ -107,7 +108,7 @@ impl Lots {
     }
 
     /// How many to ask for now; `None`: there is no need. `waiting` requests have none.
-    pub(super) fn to_ask(&mut self, waiting: usize, now: Instant) -> Option<u32> {
+    pub(super) fn ask(&mut self, waiting: usize, now: Instant) -> Option<u32> {
         self.expire(now);
         let target = self.target(waiting);
         let short = !self.met || waiting > 0 || self.wanted > 0 && self.held <= target / 2;
@@ -139,8 +140,8 @@ impl Lots {
     /// Redis granted so many of those asked for, in a call that was sent at `sent`; the one before at `before`.
     pub(super) fn put(&mut self, granted: u32, asked: u32, sent: Instant, since_last: Duration) {
         (self.met, self.away) = (true, false);
-        if granted > 0 && self.lots.len() < LOTS_MAX {
-            self.lots.push_back(Lot { until: sent + self.terms.ttl, left: granted });
+        if granted > 0 && self.leased.len() < LOTS_MAX {
+            self.leased.push_back(Lot { until: sent + self.terms.ttl, left: granted });
             self.held += granted;
         }
         let given = if granted < asked {
@@ -169,9 +170,9 @@ impl Lots {
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some(lot) = self.lots.front().filter(|lot| lot.until <= now) {
+        while let Some(lot) = self.leased.front().filter(|lot| lot.until <= now) {
             self.held -= lot.left;
-            self.lots.pop_front();
+            self.leased.pop_front();
         }
     }
 }
@@ -223,9 +224,9 @@ mod tests {
     #[test]
     fn the_first_call_asks_for_nothing_and_quiet_times_for_no_call() {
         let (mut lots, start) = lots(1_000, 1_000);
-        assert_eq!(lots.to_ask(0, start), Some(0), "Redis' time must be known before the rush");
+        assert_eq!(lots.ask(0, start), Some(0), "Redis' time must be known before the rush");
         lots.put(0, 0, start, Duration::ZERO);
-        assert_eq!(lots.to_ask(0, start + Duration::from_hours(1)), None);
+        assert_eq!(lots.ask(0, start + Duration::from_hours(1)), None);
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
             for _ in 0..per_pause {
                 lots.want();
             }
-            asked.push(lots.to_ask(0, now));
+            asked.push(lots.ask(0, now));
             lots.count(now);
             now += lots.terms.pause();
         }
@@ -245,11 +246,11 @@ mod tests {
         assert!(asked[3] >= Some(16) && asked[3] <= Some(24), "{asked:?}");
         assert_eq!(asked[5], Some(lots.terms.size), "{asked:?}");
         now += Duration::from_secs(10);
-        assert_eq!(lots.to_ask(0, now), None, "nobody wants any");
+        assert_eq!(lots.ask(0, now), None, "nobody wants any");
         lots.want();
-        lots.to_ask(0, now);
+        lots.ask(0, now);
         lots.count(now);
         lots.want();
-        assert_eq!(lots.to_ask(0, now), Some(1), "the crowd is forgotten");
+        assert_eq!(lots.ask(0, now), Some(1), "the crowd is forgotten");
     }
 }

@@ -203,18 +203,14 @@ impl TokenQueue {
             Entered::Waits(turn) => turn,
         };
         let until = tokio::time::Instant::from_std(turn.until);
-        match tokio::time::timeout_at(until, &mut turn.granted).await {
-            Ok(Ok(token)) => {
-                counts.taken_after_wait();
-                Ok(Taken { queue: self, token: Some(token) })
-            }
-            // Nobody drops a waiter's other end without a token.
-            Ok(Err(_)) | Err(_) => {
-                drop(turn);
-                counts.timed_out();
-                Err(NoToken { retry_after: self.expected_wait(now(), sale, weight), away: false })
-            }
+        if let Ok(Ok(token)) = tokio::time::timeout_at(until, &mut turn.granted).await {
+            counts.taken_after_wait();
+            return Ok(Taken { queue: self, token: Some(token) });
         }
+        // Too late; and nobody drops a waiter's other end without a token.
+        drop(turn);
+        counts.timed_out();
+        Err(NoToken { retry_after: self.expected_wait(now(), sale, weight), away: false })
     }
 
     /// Tokens a second, as of now; 0: there is no token queue.
@@ -290,7 +286,7 @@ impl TokenQueue {
         let mut state = self.state.lock();
         let waiting = state.waiting.len();
         let lots = state.source.lots()?;
-        Some((lots.terms, lots.to_ask(waiting, now)?))
+        Some((lots.terms, lots.ask(waiting, now)?))
     }
 
     /// A call goes out.
