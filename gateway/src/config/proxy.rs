@@ -21,6 +21,7 @@ const UPSTREAMS_MAX: usize = 64;
 
 /// One `[[proxy]]`.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each gate that a route may leave out")]
 pub struct ProxyRoute {
     /// In figures and messages.
     pub name: String,

@@ -76,13 +76,13 @@ pub async fn fetch(core: &Core, route: &Arc<Route>, outgoing: Outgoing) -> Resul
             Ok(response) => return Ok(told(core, route, response, line, progress, flight, &method)),
             Err(Lost::Refused(refusal)) => return Err(refusal),
             // It had been closed while it was idle, perhaps: once more, on a new connection.
-            Err(Lost::Closed(back)) => match back.filter(|_| line.connection.reused).or(spare) {
-                Some(again) => request = again,
-                None => {
+            Err(Lost::Closed(back)) => {
+                let Some(again) = back.filter(|_| line.connection.reused).or(spare) else {
                     failed(route, &line.under_way);
                     return Err(Refusal::UpstreamUnavailable);
-                }
-            },
+                };
+                request = again;
+            }
         }
         fresh = true;
         route.figures.retried();
@@ -163,6 +163,10 @@ fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
 }
 
 /// Why there is no answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is looked at where it is made, and a connection that failed is rare"
+)]
 enum Lost {
     /// And will be none.
     Refused(Refusal),

@@ -147,15 +147,11 @@ fn quotas(
     head: &Parts,
     peer: IpAddr,
 ) -> Result<(), Refusal> {
-    match buyer {
-        Some(buyer) => {
-            clients::within_quota(core, live, &route.settings.name, buyer, &head.headers, peer).map(drop)
-        }
-        None => {
-            let address = client_address(&head.headers, peer, live.config.identity.trusted_proxies());
-            live.quotas.check_address(address).map_err(Refusal::ClientQuota)
-        }
+    if let Some(buyer) = buyer {
+        return clients::within_quota(core, live, &route.settings.name, buyer, &head.headers, peer).map(drop);
     }
+    let address = client_address(&head.headers, peer, live.config.identity.trusted_proxies());
+    live.quotas.check_address(address).map_err(Refusal::ClientQuota)
 }
 
 /// Whether the pass of the route's sale is good; a route that names a sale needs one. It is not spent: that is for orders.

@@ -100,18 +100,17 @@ impl Desk {
         connection: &mut Option<SendRequest<Empty<Bytes>>>,
         number: u64,
     ) -> Result<Told, Error> {
-        let sender = match connection {
-            Some(sender) => sender,
-            None => {
-                let stream = TcpStream::connect(self.gateway).await?;
-                stream.set_nodelay(true)?;
-                let (sender, ended) = handshake(TokioIo::new(stream)).await?;
-                tokio::task::spawn_local(async move {
-                    // How a connection ends shows in its requests.
-                    let _ = ended.await;
-                });
-                connection.insert(sender)
-            }
+        let sender = if let Some(sender) = connection {
+            sender
+        } else {
+            let stream = TcpStream::connect(self.gateway).await?;
+            stream.set_nodelay(true)?;
+            let (sender, ended) = handshake(TokioIo::new(stream)).await?;
+            tokio::task::spawn_local(async move {
+                // How a connection ends shows in its requests.
+                let _ = ended.await;
+            });
+            connection.insert(sender)
         };
         sender.ready().await?;
         let request = Request::get(format!("{PATH}{number}"))
