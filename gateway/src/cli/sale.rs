@@ -25,7 +25,7 @@ enum Command {
     },
     /// Create a sale, or change everything of it but its stock
     Create(Create),
-    /// Open a sale by hand, before its time too; it closes at its closes_at_ms
+    /// Open a sale by hand, before its time too; it closes at its `closes_at_ms`
     Open {
         /// Id of the sale
         sale: String,

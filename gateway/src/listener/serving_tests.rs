@@ -263,7 +263,7 @@ async fn a_sleeping_connection_is_closed_when_it_is_idle_for_too_long() {
 #[tokio::test]
 async fn the_connection_that_is_silent_for_longest_makes_room_and_no_busy_or_inner_one_does() {
     bounded(async {
-        let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_secs(3600));
+        let watchdog = Watchdog::new(Duration::from_secs(5), Duration::from_hours(1));
         let connection = |side: Side| {
             let activity = Activity::new(watchdog.clone(), side);
             // A request was answered.

@@ -113,7 +113,8 @@ mod tests {
                 now_us += step_us;
                 newest_us = newest_us.max(now_us);
                 let offset = Duration::from_micros(now_us.unsigned_abs());
-                let now = if now_us < 0 { origin - offset } else { origin + offset };
+                let before = origin.checked_sub(offset).unwrap();
+                let now = if now_us < 0 { before } else { origin + offset };
                 if bucket.take(now) {
                     if gives_back {
                         bucket.give_back(now);

@@ -268,10 +268,8 @@ mod tests {
                     _ => match fair.pop() {
                         Some((served, number)) => {
                             prop_assert_eq!(waiting[served].remove(0).0, number, "first in, first out");
-                            for other in 0..weights.len() {
-                                since[served][other].0 += 1.0;
-                                since[other][served].1 += 1.0;
-                            }
+                            since[served].iter_mut().for_each(|pair| pair.0 += 1.0);
+                            since.iter_mut().for_each(|pairs| pairs[served].1 += 1.0);
                         }
                         None => prop_assert!(waiting.iter().all(Vec::is_empty), "nobody waits: work conserving"),
                     },

@@ -8,7 +8,7 @@ fn options(server: &RedisServer) -> Arc<RedisOptions> {
     Arc::new(RedisOptions { call_timeout: Duration::from_secs(5), ..server.options() })
 }
 
-/// Numbers that are the same in each run (SplitMix64).
+/// Numbers that are the same in each run (`SplitMix64`).
 struct Numbers(u64);
 
 impl Numbers {

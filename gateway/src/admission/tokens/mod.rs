@@ -325,14 +325,14 @@ impl TokenQueue {
     fn hand_out(&self, grants: Grants, now: Instant) {
         for (waiter, token) in grants {
             if let Err(unused) = waiter.send(token) {
-                self.give_back(unused, now);
+                self.give_back(&unused, now);
             }
         }
     }
 
-    fn give_back(&self, unused: Token, now: Instant) {
+    fn give_back(&self, unused: &Token, now: Instant) {
         let mut state = self.state.lock();
-        state.source.give_back(&unused, now);
+        state.source.give_back(unused, now);
         let waits = !state.waiting.is_empty();
         drop(state);
         if waits {
@@ -356,7 +356,7 @@ impl Taken<'_> {
     /// The order had no use for it: the next one has it.
     pub fn give_back(self) {
         if let Some(unused) = self.token {
-            self.queue.give_back(unused, now());
+            self.queue.give_back(&unused, now());
         }
     }
 }
@@ -369,7 +369,7 @@ impl Drop for Turn<'_> {
         // Its turn had come. A token that is on its way finds nobody, and is given back by who sends it.
         self.granted.close();
         if let Ok(unused) = self.granted.try_recv() {
-            self.queue.give_back(unused, now());
+            self.queue.give_back(&unused, now());
         }
     }
 }
