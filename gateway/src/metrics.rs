@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tidegate_queue::HeldBy;
 
 const OPEN_METRICS: HeaderValue =
@@ -56,6 +57,7 @@ impl Collector for Figures {
         self.tokens(&mut to)?;
         crate::proxy::encode(&app.live().proxy, &mut to)?;
         self.reloads(&mut to)?;
+        self.waits(&mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;
@@ -256,6 +258,26 @@ impl Figures {
             metric
                 .encode_family(&[("outcome", outcome)])?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn waits(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let drain = &self.0.drain;
+        gauge(to, "order_backlog", "Orders that workers have not settled", drain.backlog())?;
+        let Some(waits) = drain.figures(&self.0.live().config.wait, Instant::now()) else { return Ok(()) };
+        let figures = [
+            ("order_drain_rate", "Orders that workers settle a second", None, waits.rate_per_s),
+            (
+                "order_wait",
+                "Projected wait of an order of the longest queue",
+                Some(&Unit::Seconds),
+                waits.wait_s,
+            ),
+            ("order_wait_margin", "Kept in reserve on top of it", Some(&Unit::Seconds), waits.margin_s),
+        ];
+        for (name, help, unit, value) in figures {
+            to.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)?;
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(crate) enum Stream {
     Route,
     /// Who shares an address.
     Nat,
+    /// How long an order takes.
+    Processing,
 }
 
 /// A seed that answers any number of independent choices.

@@ -87,5 +87,5 @@ pub use queue::{
     GroupCounts, GroupLoad, GroupStats, HeldBy, Keeping, LOOK_UP_MAX, Once, Outcome, Place, Policies,
     Producer, ProducerError, QUEUES_MAX, Queue, QueueOptions, QueueStats, RECEIVE_MAX, RETRY_DELAYS_MS,
     Receipt, ReceiptError, ReceiveError, ReceiveRequest, Report, ReportKind, Space, TopicStats,
-    TransactionError, WaitSlot,
+    TransactionError, WaitSlot, queue_of_key,
 };

@@ -15,8 +15,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Ports and folder of its own, small segments, two threads, no quota by buyer (a test asks again and again as one
-    /// buyer); everything else as it is by default.
+    /// Ports and folder of its own, small segments, two threads, the projected wait off, no quota by buyer (a test asks
+    /// again and again as one buyer); everything else as it is by default.
     pub fn new() -> Self {
         let settings = Self {
             folder: tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().unwrap(),
@@ -27,6 +27,8 @@ impl Settings {
             .set("listen.threads", 2)
             .set("data.segment_bytes", 1 << 20)
             .set("admission.quota.buyer_per_s", 0)
+            // What is ordered without a worker at hand waits as long as the test likes.
+            .value("admission.wait.enabled", "false")
     }
 
     /// A dotted key and its number; the last word counts.

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tidegate_stock::{Epoch, SaleSpec, SaleSwitch, SaleView, Window};
 
 /// What the gateway keeps of one sale for its first gates.
@@ -87,6 +88,11 @@ impl SaleGate {
     /// Share of the token queue.
     pub fn weight(&self) -> u32 {
         self.rules.load().spec.weight
+    }
+
+    /// An order must be created within so long.
+    pub fn order_deadline(&self) -> Duration {
+        Duration::from_millis(self.rules.load().spec.order_deadline_ms)
     }
 
     /// When it opens by itself, Unix ms.

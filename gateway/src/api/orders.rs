@@ -2,8 +2,8 @@
 
 use super::clients;
 use super::passes::OrderPass;
-use super::tickets::{self, ticket_id, ticket_object};
-use crate::admission::{SaleGate, client_address, tokens};
+use super::tickets::{self, placed, ticket_id};
+use crate::admission::{SaleGate, client_address, tokens, wait};
 use crate::config::Listen;
 use crate::http::{Answer, Refusal, answer, body, request};
 use crate::policy::{Facts, Judged};
@@ -59,11 +59,12 @@ pub(super) async fn place(
     let mut pass = OrderPass::of(app, &live.passes, &sale, &buyer, headers)?; //                  gate 6
     let attributes = judge(core, &live, &reserve, headers, peer, &mut pass)?; //           gate 7
     reserve.attributes = attributes.as_deref().unwrap_or(reserve.attributes);
+    let coming = wait::pass(app, &live, &sale)?; //                                gate 8
     let under_way = tokens::pass(app, &live, &sale).await?; //                      gate 9
     reserve.now_ms = app.clock.now_ms();
     pass.spend(key, reserve.now_ms)?;
     let outcome = core.reserve(&reserve).await.map_err(Refusal::from);
-    drop(under_way);
+    drop((coming, under_way));
     pass.conclude(&outcome);
     conclude(core, &sale, outcome?, headers).await.map(|told| clients::with_left(told, left))
 }
@@ -201,11 +202,13 @@ async fn conclude(
     match outcome {
         ReserveOutcome::Won { ticket } => {
             core.app.outcomes.count_won(core.index);
-            tell(core, ticket, headers).await
+            // The last of its queue, a moment ago.
+            let place = core.app.drain.orders_of(&sale.sale);
+            tell(core, ticket, Some(place), headers).await
         }
         ReserveOutcome::Repeat { ticket } => {
             core.app.outcomes.count_repeat(core.index);
-            tell(core, ticket, headers).await
+            tell(core, ticket, None, headers).await
         }
         ReserveOutcome::SoldOut { epoch } => {
             sale.sold_out(epoch);
@@ -229,7 +232,12 @@ async fn conclude(
     }
 }
 
-async fn tell(core: &Core, ticket: TicketView, headers: &HeaderMap) -> Result<Answer, Refusal> {
+async fn tell(
+    core: &Core,
+    ticket: TicketView,
+    place: Option<u64>,
+    headers: &HeaderMap,
+) -> Result<Answer, Refusal> {
     core.told(ticket.lsn).await.map_err(|_| Refusal::Unknown { ticket: Some(ticket.ticket) })?;
     let id = ticket.ticket;
     let mut status = StatusCode::ACCEPTED;
@@ -243,7 +251,7 @@ async fn tell(core: &Core, ticket: TicketView, headers: &HeaderMap) -> Result<An
             told = view;
         }
     }
-    let mut answer = answer::json(status, &ticket_object(&told));
+    let mut answer = answer::json(status, &placed(&core.app, &told, place));
     let location = HeaderValue::from_str(&format!("/v1/tickets/{id}"));
     answer.headers_mut().insert(LOCATION, location.expect("a ticket id is ASCII"));
     Ok(answer)

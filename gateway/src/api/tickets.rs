@@ -1,7 +1,7 @@
 //! Tickets as buyers see them: look-up, long poll, event stream, and the caller's own.
 
 use crate::http::{Answer, Body, Refusal, answer, request};
-use crate::pipeline::to_wire;
+use crate::pipeline::{to_wire, topics};
 use crate::state::{App, Core};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegate_client::wire::{Ticket, TicketList};
-use tidegate_stock::{TicketId, TicketView};
+use tidegate_queue::Position;
+use tidegate_stock::{TicketId, TicketStatus, TicketView};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -49,6 +50,25 @@ pub(super) fn ticket_object(view: &TicketView) -> Ticket<'_> {
         payment_id: view.payment_id.as_deref().map(Cow::Borrowed),
         reason: view.reason.as_deref().map(Cow::Borrowed),
     }
+}
+
+/// The ticket object for its buyer: while it is queued with its place in the queue. `known` is the place when it cannot be
+/// looked up yet, because the order was written a moment ago.
+pub(super) fn placed<'v>(app: &App, view: &'v TicketView, known: Option<u64>) -> Ticket<'v> {
+    let mut ticket = ticket_object(view);
+    if view.status == TicketStatus::Queued {
+        let queue = app.drain.queue_of(&view.sale) as u32;
+        // A ticket that Redis told does not know where its order stands in which log.
+        let near = (view.lsn.0 > 0).then_some(Position(view.lsn.0));
+        let ahead = near.and_then(|near| {
+            app.queue.ahead(topics::ORDERS, topics::ORDER_WORKERS, queue, near, &ticket.ticket)
+        });
+        ticket.position = ahead.map(|ahead| ahead + 1).or(known);
+        let wait =
+            ticket.position.and_then(|at| app.drain.estimate(&view.sale, at, std::time::Instant::now()));
+        ticket.estimated_wait_ms = wait.map(|wait| wait.as_millis() as u64);
+    }
+    ticket
 }
 
 /// The ticket, if the caller may see it. What it shows is durable.
@@ -91,7 +111,7 @@ pub(super) async fn get(
             view = news;
         }
     }
-    Ok(answer::json(StatusCode::OK, &ticket_object(&view)))
+    Ok(answer::json(StatusCode::OK, &placed(&core.app, &view, None)))
 }
 
 /// Waits until `waiting` is false of the ticket's durable state, at most `wait`; answers the state at the
@@ -131,7 +151,7 @@ pub(super) async fn own(
     if let Some(newest) = views.iter().map(|view| view.lsn).max() {
         core.told(newest).await.map_err(|_| Refusal::Unknown { ticket: None })?;
     }
-    let tickets = views.iter().map(ticket_object).collect();
+    let tickets = views.iter().map(|view| placed(&core.app, view, None)).collect();
     Ok(answer::json(StatusCode::OK, &TicketList { tickets }))
 }
 
@@ -195,7 +215,7 @@ async fn stream(
             () = sender.closed() => return,
         };
         let Ok(Some(view)) = news else { return };
-        let piece = if unseen(&view) { event(&view) } else { Bytes::from_static(b": alive\n\n") };
+        let piece = if unseen(&view) { event(&core.app, &view) } else { Bytes::from_static(b": alive\n\n") };
         last_seen = Some(view.version);
         if sender.send(piece).await.is_err() || view.status.is_terminal() || permit.app().stopping.is_set() {
             return;
@@ -203,9 +223,9 @@ async fn stream(
     }
 }
 
-fn event(view: &TicketView) -> Bytes {
+fn event(app: &App, view: &TicketView) -> Bytes {
     let mut piece = format!("event: ticket\nid: {}\ndata: ", view.version).into_bytes();
-    serde_json::to_writer(&mut piece, &ticket_object(view)).expect("wire types always serialize");
+    serde_json::to_writer(&mut piece, &placed(app, view, None)).expect("wire types always serialize");
     piece.extend_from_slice(b"\n\n");
     piece.into()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        blacklist.rs, identity.rs, pass.rs, policy.rs, proxy.rs, quota.rs, redis.rs, secret.rs, tls.rs, tokens.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        blacklist.rs, identity.rs, pass.rs, policy.rs, proxy.rs, quota.rs, redis.rs, secret.rs, tls.rs, tokens.rs, wait.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! origin.rs    what was written where; the same read again
@@ -31,6 +31,7 @@ mod tests;
 mod tls;
 mod tokens;
 mod types;
+mod wait;
 
 pub use blacklist::Blacklist;
 pub use pass::PassSettings;

@@ -8,7 +8,7 @@ use super::types::{
     Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings, QueueSettings,
     SaleAtStart,
 };
-use super::{blacklist, identity, pass, policy, problem::Place, proxy, quota, redis, tls, tokens};
+use super::{blacklist, identity, pass, policy, problem::Place, proxy, quota, redis, tls, tokens, wait};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,6 +55,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         policy: policy::read(root),
         proxy: proxy::read(root, &listen),
         origin: Origin::default(),
+        wait: wait::read(root),
         listen,
     }
 }
@@ -217,7 +218,7 @@ fn identity_section(root: &mut Section<'_, '_>) -> Identity {
 /// What nobody has read of `[admission]` is unknown. Its sections are read each by its own.
 fn admission(root: &mut Section<'_, '_>) {
     let mut admission = root.section("admission");
-    for section in ["tokens", "quota", "blacklist", "pass", "policy"] {
+    for section in ["tokens", "quota", "blacklist", "pass", "policy", "wait"] {
         admission.known_section(section);
     }
     admission.finish();

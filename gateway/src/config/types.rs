@@ -33,6 +33,8 @@ pub struct Config {
     pub pass: super::PassSettings,
     /// `[admission.policy]`
     pub policy: super::PolicySettings,
+    /// `[admission.wait]`
+    pub wait: crate::admission::wait::WaitSettings,
     /// `[queue]`
     pub queue: QueueSettings,
     /// `[inner]`: `None` when the inner listener asks for no token (loopback only).

@@ -26,4 +26,4 @@ mod tally;
 
 pub(crate) use engine::{Crowd, Live, buyer_index};
 pub(crate) use look::look;
-pub(crate) use tally::Tally;
+pub(crate) use tally::{Outcome, Tally};

@@ -8,6 +8,7 @@
 //! workers.rs   what workers received, and what their acks, creations and payments were answered
 //! proxied.rs   what a service behind the gateway saw, and who asked for it
 //! orders.rs    what the workers' database holds at the end
+//! overload.rs  how busy workers were, and how quickly buyers were refused
 //! faults.rs    what this program did to gateways, Redis and its own workers
 //! ```
 //! Instants of our own are microseconds of [`crate::clock::Clock`]; `…_ms` are Unix times told by the gateway.
@@ -16,6 +17,7 @@ mod abuse;
 mod buyers;
 mod faults;
 mod orders;
+mod overload;
 mod proxied;
 mod ticket;
 mod workers;
@@ -24,6 +26,7 @@ pub(crate) use abuse::{AbuseSeen, Units};
 pub(crate) use buyers::{BuyersSaw, KeyConflict, NotYetKnown, Sighting, Told};
 pub(crate) use faults::{ExitSeen, FaultKind, FaultSeen, FaultWanted, StopSeen};
 pub(crate) use orders::{OrderRow, RowState};
+pub(crate) use overload::{OverloadSeen, Work};
 pub(crate) use proxied::{ClientsSaw, ProxySaw, UpstreamSaw};
 pub(crate) use ticket::{Table, TicketId};
 pub(crate) use workers::{AckSeen, CreatedSeen, Delivery, EventSeen, PaymentSeen, WorkersSaw};
@@ -62,6 +65,7 @@ pub(crate) struct Evidence {
     pub(crate) proxied: Option<ProxySaw>,
     pub(crate) faults_wanted: Vec<FaultWanted>,
     pub(crate) faults: Vec<FaultSeen>,
+    pub(crate) overload: Option<OverloadSeen>,
     pub(crate) stop_wanted: bool,
     pub(crate) stop: Option<StopSeen>,
     /// What was killed did not come up again: why.

@@ -1,6 +1,6 @@
 //! What workers received, and what they were answered.
 
-use super::TicketId;
+use super::{TicketId, Work};
 use crate::clock::Micros;
 use tidegate_client::wire::TicketStatus;
 
@@ -70,6 +70,8 @@ pub(crate) struct EventSeen {
 pub(crate) struct WorkersSaw {
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) created: Vec<CreatedSeen>,
+    /// When hands held orders.
+    pub(crate) work: Vec<Work>,
     /// `created` calls that were refused because the ticket was released.
     pub(crate) closed: u64,
     pub(crate) payments: Vec<PaymentSeen>,

@@ -4,16 +4,18 @@ use super::drain::{known, look_at};
 use super::rush::Rush;
 use super::setup::Stand;
 use super::{Finished, Plan, RunError, WorkerCounts};
+use crate::buyers::Outcome;
 use crate::clock::Clock;
 use crate::evidence::{
-    AbuseSeen, BuyersSaw, Evidence, FaultKind, FaultWanted, LastLook, LookApart, OffsetsSeen, Table,
-    TicketId, Units,
+    AbuseSeen, BuyersSaw, Evidence, FaultKind, FaultWanted, LastLook, LookApart, OffsetsSeen, OverloadSeen,
+    Table, TicketId, Units,
 };
 use crate::gateway::Members;
-use crate::scenario::{Fault, Timed};
+use crate::scenario::{Fault, Scenario, Timed};
 use crate::workers::{ORDER_WORKERS, ORDERS};
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_client::wire::ProblemType;
 
 /// Workers and event reader finish what is in hand within this.
 const END_BOUND: Duration = Duration::from_secs(5);
@@ -62,6 +64,7 @@ pub(super) async fn collect(
         confirmed: floor.figures.created(),
     };
     let scenario = &plan.scenario;
+    let overload = overload(scenario, &rush);
     let evidence = Evidence {
         sale: scenario.sale.clone(),
         // Abusers make their names up as they go.
@@ -87,6 +90,7 @@ pub(super) async fn collect(
         tokens: scenario.gateway.tokens,
         faults_wanted: scenario.faults.timed().iter().map(wanted).collect(),
         faults: rush.faults,
+        overload,
         stop_wanted: scenario.faults.stop_workers.is_some(),
         stop: rush.stop,
         restart_failed: rush.restart_failed,
@@ -100,6 +104,20 @@ pub(super) async fn collect(
         redis: redis.as_ref().map(crate::redis::Deployment::describe),
         took: Duration::from_micros(clock.now_us()),
         data_dir,
+    })
+}
+
+fn overload(scenario: &Scenario, rush: &Rush) -> Option<OverloadSeen> {
+    let wanted = scenario.overload?;
+    let refusals = Outcome::Refused(ProblemType::Overloaded);
+    let refused = rush.tally.by_outcome().find(|(outcome, _)| *outcome == refusals);
+    Some(OverloadSeen {
+        wanted,
+        start_us: rush.start_us,
+        hands: u64::from(scenario.workers.count) * u64::from(scenario.workers.concurrency),
+        refused: refused.map_or(0, |(_, times)| times.len()),
+        refused_p99_us: refused.map_or(0, |(_, times)| times.value_at_quantile(0.99)),
+        lag_p99_us: rush.tally.lag().map_or(0, |lag| lag.value_at_quantile(0.99)),
     })
 }
 

@@ -4,6 +4,7 @@ use super::setup::Stand;
 use super::{Plan, RunError};
 use crate::buyers::{Crowd, Tally};
 use crate::chaos;
+use crate::clock::Micros;
 use crate::evidence::{BuyersSaw, FaultSeen, ProxySaw, StopSeen};
 use crate::proxied::Clients;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +23,8 @@ pub(super) struct Rush {
     pub(super) restart_failed: Option<String>,
     pub(super) stop: Option<StopSeen>,
     pub(super) proxied: Option<ProxySaw>,
+    /// The first buyer was due at.
+    pub(super) start_us: Micros,
 }
 
 pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunError> {
@@ -29,6 +32,9 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
     let scenario = &plan.scenario;
     let clock = stand.clock;
     let start_us = clock.now_us() + LEAD_US;
+    if let Some(overload) = scenario.overload {
+        stand.floor.slower_from_us.store(start_us + overload.slower_at_ms * 1_000, Relaxed);
+    }
     let end_us = start_us + scenario.buyers.sale_for_ms * 1_000;
     let live = &stand.live;
     let crowd = Crowd::start(
@@ -99,7 +105,7 @@ pub(super) async fn rush(plan: &Plan, stand: &mut Stand) -> Result<Rush, RunErro
     };
     let proxied = proxied.transpose().map_err(local("service behind the gateway"))?;
     let restart_failed = harmed.err().map(|error| error.to_string());
-    Ok(Rush { tally, buyers, faults: seen, restart_failed, stop, proxied })
+    Ok(Rush { tally, buyers, faults: seen, restart_failed, stop, proxied, start_us })
 }
 
 /// Every unit is paid for: nothing can come back any more.

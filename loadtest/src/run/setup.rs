@@ -89,6 +89,8 @@ pub(super) async fn set_up(plan: &Plan, clock: Clock) -> Result<Stand, RunError>
         seed: plan.seed,
         clock,
         figures: Figures::default(),
+        slower_from_us: u64::MAX.into(),
+        slower_times: scenario.overload.map_or(1.0, |overload| overload.slower_times),
         saw: parking_lot::Mutex::default(),
         events: parking_lot::Mutex::default(),
     });

@@ -5,12 +5,14 @@
 //! ```text
 //! abusers.rs clients who take what is meant for others
 //! faults.rs  what goes wrong on purpose
+//! overload.rs  workers that are too few, and what is asked of the gate
 //! proxy.rs   a service behind the gateway, and who asks it
 //! rules.rs   which values make no sense
 //! ```
 
 mod abusers;
 mod faults;
+mod overload;
 mod proxy;
 mod rules;
 
@@ -19,17 +21,19 @@ pub(crate) use faults::{
     EmptyRedis, Failover, Fault, Faults, Kill, KillRedis, KillWorker, StopGateway, StopWorkers, Timed,
 };
 
+pub(crate) use overload::{Overload, Processing};
 pub(crate) use proxy::{Limit, Proxy};
 
 use serde::Deserialize;
 use std::path::Path;
 
 /// Compiled-in scenarios, by the name given on the command line.
-pub(crate) const BUILT_IN: [(&str, &str); 15] = [
+pub(crate) const BUILT_IN: [(&str, &str); 16] = [
     ("demo", include_str!("../../scenarios/demo.toml")),
     ("crash", include_str!("../../scenarios/crash.toml")),
     ("stale", include_str!("../../scenarios/stale.toml")),
     ("tokens", include_str!("../../scenarios/tokens.toml")),
+    ("overload", include_str!("../../scenarios/overload.toml")),
     ("proxy", include_str!("../../scenarios/proxy.toml")),
     ("abuse", include_str!("../../scenarios/abuse.toml")),
     ("redis_demo", include_str!("../../scenarios/redis_demo.toml")),
@@ -62,6 +66,7 @@ pub(crate) struct Scenario {
     pub(crate) proxy: Option<Proxy>,
     #[serde(default)]
     pub(crate) faults: Faults,
+    pub(crate) overload: Option<Overload>,
     #[serde(default)]
     pub(crate) bounds: Bounds,
     pub(crate) abusers: Option<Abusers>,
@@ -121,15 +126,27 @@ pub(crate) struct Workers {
     pub(crate) count: u32,
     /// Orders one worker handles at a time.
     pub(crate) concurrency: u32,
+    /// Orders that it has in stock besides.
+    #[serde(default)]
+    pub(crate) prefetch: u32,
     /// What an order costs its worker before it calls `created`.
     #[serde(default)]
     pub(crate) processing_ms: u64,
+    #[serde(default)]
+    pub(crate) processing: Processing,
     pub(crate) lease_ms: u64,
     /// Share of created orders that are never paid.
     #[serde(default)]
     pub(crate) never_pay_share: f64,
     /// The others are paid after a delay drawn evenly from this range.
     pub(crate) pay_after_ms: [u64; 2],
+}
+
+impl Workers {
+    /// Orders that one worker has, in hand or in stock.
+    pub(crate) fn in_hand(&self) -> u32 {
+        self.concurrency + self.prefetch
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -31,6 +31,14 @@ impl Scenario {
                 self.workers.pay_after_ms[0] <= self.workers.pay_after_ms[1],
                 "workers.pay_after_ms is [from, to]",
             ),
+            (
+                self.overload.is_none_or(|o| {
+                    o.slower_at_ms > o.settle_ms
+                        && o.until_ms > o.slower_at_ms + o.settle_ms
+                        && o.slower_times >= 1.0
+                }),
+                "overload: settle_ms < slower_at_ms, slower_at_ms + settle_ms < until_ms, slower_times at least 1",
+            ),
             (self.generator.connections > 0, "generator.connections is at least 1"),
             (self.gateway.tokens.is_none_or(|t| t.rate_per_s > 0), "gateway.tokens.rate_per_s is at least 1"),
         ]

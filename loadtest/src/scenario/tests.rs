@@ -67,5 +67,5 @@ fn on_redis_there_are_two_gateways_and_twice_the_workers() {
 #[test]
 fn an_unknown_name_lists_the_built_in_ones() {
     let error = Scenario::load("no-such").unwrap_err().to_string();
-    assert!(error.contains("demo, crash, stale, tokens"), "{error}");
+    assert!(error.contains("demo, crash, stale, tokens, overload"), "{error}");
 }

@@ -10,6 +10,7 @@
 //! delivery.rs    no_late_delivery, acked_not_redelivered, no_lost_message
 //! payments.rs    paid_is_paid
 //! tokens.rs      tokens_bounded
+//! overload.rs    admitted_in_time, workers_busy, refused_quickly
 //! proxied.rs     upstream_bounded, proxied_all_answered, proxy_conclusive
 //! stale.rs       stale_all_dropped, stale_units_resold, stale_buyers_told
 //! fleet.rs       gateways_agree, one_owner_delivers
@@ -25,6 +26,7 @@ mod exit;
 mod faults;
 mod findings;
 mod fleet;
+mod overload;
 mod payments;
 mod proxied;
 mod stale;
@@ -70,6 +72,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Invariant> {
     ];
     invariants.extend(tokens::tokens_bounded(&dossier));
     invariants.extend(abuse::invariants(&dossier));
+    invariants.extend(overload::invariants(&dossier));
     invariants.extend(proxied::invariants(&dossier));
     invariants.extend(stale::invariants(&dossier));
     invariants.extend(fleet::invariants(&dossier));

@@ -23,11 +23,11 @@ pub(crate) use figures::Figures;
 use crate::clock::{Clock, Micros};
 use crate::evidence::{EventSeen, TicketId, WorkersSaw};
 use crate::gateway::Roster;
-use crate::scenario::Workers;
+use crate::scenario::{Processing, Workers};
 use crate::seeded::{Seed, Stream};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -58,11 +58,24 @@ pub(crate) struct Floor {
     pub(crate) seed: Seed,
     pub(crate) clock: Clock,
     pub(crate) figures: Figures,
+    /// From here on each order takes so many times as long.
+    pub(crate) slower_from_us: AtomicU64,
+    pub(crate) slower_times: f64,
     pub(crate) saw: Mutex<WorkersSaw>,
     pub(crate) events: Mutex<Vec<EventSeen>>,
 }
 
 impl Floor {
+    /// What this order costs its worker when it begins at `now_us`.
+    fn processing(&self, order: u64, now_us: Micros) -> Duration {
+        let times = if now_us >= self.slower_from_us.load(Relaxed) { self.slower_times } else { 1.0 };
+        let share = match self.settings.processing {
+            Processing::Constant => 1.0,
+            Processing::Exponential => -f64::ln(1.0 - self.seed.unit(Stream::Processing, order)),
+        };
+        Duration::from_secs_f64(self.settings.processing_ms as f64 / 1_000.0 * times * share)
+    }
+
     /// Which gateway is turned to first about an order of this buyer.
     fn route(&self, buyer: Option<u32>) -> u64 {
         self.seed.hash(Stream::Route, u64::from(buyer.unwrap_or(u32::MAX))) >> 8
@@ -101,7 +114,8 @@ impl Crew {
             floor: Arc::clone(&self.floor),
             payments: self.payments.clone(),
             name,
-            slots: Arc::new(Semaphore::new(self.floor.settings.concurrency as usize)),
+            slots: Arc::new(Semaphore::new(self.floor.settings.in_hand() as usize)),
+            hands: Semaphore::new(self.floor.settings.concurrency as usize),
             dying: AtomicBool::new(false),
             orphans: Mutex::default(),
         });

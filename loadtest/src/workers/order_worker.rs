@@ -4,7 +4,7 @@ use super::payments::Payments;
 use super::{Floor, ORDER_WORKERS, ORDERS, Phase};
 use crate::buyers::buyer_index;
 use crate::clock::Micros;
-use crate::evidence::{AckSeen, CreatedSeen, Delivery, TicketId};
+use crate::evidence::{AckSeen, CreatedSeen, Delivery, TicketId, Work};
 use crate::gateway::Member;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
@@ -31,8 +31,10 @@ pub(super) struct OrderWorker {
     pub(super) floor: Arc<Floor>,
     pub(super) payments: Payments,
     pub(super) name: String,
-    /// Orders that it handles at a time.
+    /// Orders that it has at a time, in hand or in stock.
     pub(super) slots: Arc<Semaphore>,
+    /// Orders that it handles at a time.
+    pub(super) hands: Semaphore,
     /// It is to die as soon as it has committed a row, and before it reports it.
     pub(super) dying: AtomicBool,
     /// Rows committed and not reported, of a worker that is dying.
@@ -68,7 +70,7 @@ impl OrderWorker {
                 }
                 Phase::Stand => {
                     // All slots free: nothing is in hand.
-                    let idle = self.slots.acquire_many(self.floor.settings.concurrency).await;
+                    let idle = self.slots.acquire_many(self.floor.settings.in_hand()).await;
                     self.floor.figures.stand();
                     let changed = phase.changed().await;
                     self.floor.figures.walk();
@@ -118,7 +120,7 @@ impl OrderWorker {
     /// Its share of the free slots, so that a gateway which has nothing to give does not keep all of them waiting.
     async fn slots(&self) -> Option<OwnedSemaphorePermit> {
         let gateways = self.floor.roster.members().len().max(1) as u32;
-        let share = self.floor.settings.concurrency.div_ceil(gateways);
+        let share = self.floor.settings.in_hand().div_ceil(gateways);
         let mut slots = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         let more = (self.slots.available_permits() as u32).min(share - 1);
         if more > 0
@@ -221,8 +223,18 @@ impl OrderWorker {
 
     /// True when the message is dealt with and may be acked.
     async fn handle(&self, order: &Order) -> bool {
+        let Ok(_hand) = self.hands.acquire().await else { return false };
+        let from_us = self.floor.clock.now_us();
+        let done = self.process(order, from_us).await;
+        let work = Work { from_us, to_us: self.floor.clock.now_us() };
+        self.floor.saw.lock().work.push(work);
+        done
+    }
+
+    async fn process(&self, order: &Order, from_us: Micros) -> bool {
         if self.floor.settings.processing_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(self.floor.settings.processing_ms)).await;
+            let takes = self.floor.processing(order.delivery.unwrap_or_default() as u64, from_us);
+            tokio::time::sleep(takes).await;
         }
         let inserted = self.floor.database.insert_pending(order.ticket, order.buyer, order.quantity);
         if self.dying.load(Relaxed) {

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 pub struct GroupLoad {
     /// By number of the queue.
     done: Box<[AtomicU64]>,
+    queues: AtomicU64,
     leased: AtomicU64,
     receivers: AtomicU64,
 }
@@ -29,6 +30,7 @@ impl Default for GroupLoad {
     fn default() -> Self {
         Self {
             done: (0..QUEUES_MAX).map(|_| AtomicU64::new(0)).collect(),
+            queues: AtomicU64::new(1),
             leased: AtomicU64::new(0),
             receivers: AtomicU64::new(0),
         }
@@ -40,6 +42,11 @@ impl GroupLoad {
     /// next offset less this is what the group is still owed.
     pub fn done(&self, queue: usize) -> u64 {
         self.done.get(queue).map_or(0, |done| done.load(Ordering::Acquire))
+    }
+
+    /// Queues of the topic, as far as the group has seen.
+    pub fn queues(&self) -> u64 {
+        self.queues.load(Ordering::Relaxed)
     }
 
     /// Messages under lease.
@@ -58,6 +65,7 @@ impl GroupLoad {
             done.store(progress.done(), Ordering::Release);
             leased += progress.leased() as u64;
         }
+        self.queues.store(state.queues.len().max(1) as u64, Ordering::Relaxed);
         self.leased.store(leased, Ordering::Relaxed);
         self.receivers.store(state.waiters.waiting() as u64, Ordering::Relaxed);
     }

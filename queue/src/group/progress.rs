@@ -127,6 +127,16 @@ impl Progress {
         self.floor + self.settled.total() + self.drop_reports.total() + self.dead_reports.total()
     }
 
+    /// Messages below `offset` that are neither settled nor reported; `None` when itself is.
+    pub(crate) fn ahead(&self, offset: u64) -> Option<u64> {
+        if self.is_done(offset) {
+            return None;
+        }
+        let done = [&self.drop_reports, &self.dead_reports].map(|reports| reports.total_below(offset));
+        let done = self.settled.total_below(offset) + done.iter().sum::<u64>();
+        Some((offset - self.floor).saturating_sub(done))
+    }
+
     /// Dead letters, reported or kept.
     pub(crate) fn dead_letters(&self) -> u64 {
         self.dead_kept.total() + self.dead_reports.total()

@@ -16,6 +16,11 @@ impl RangeSet {
         self.total
     }
 
+    /// Members below `end`.
+    pub(crate) fn total_below(&self, end: u64) -> u64 {
+        self.by_start.range(..end).map(|(&start, &until)| until.min(end) - start).sum()
+    }
+
     /// Ranges the set falls into: its size in memory.
     pub(crate) fn ranges(&self) -> usize {
         self.by_start.len()

@@ -35,6 +35,12 @@ impl Reports {
         self.ready.total() + self.taken.len() as u64
     }
 
+    /// Unsettled reports below `end`.
+    pub(crate) fn total_below(&self, end: u64) -> u64 {
+        let taken = self.taken.keys().filter(|&&offset| offset < end).count();
+        self.ready.total_below(end) + taken as u64
+    }
+
     /// Its size in memory.
     pub(crate) fn weight(&self) -> usize {
         self.ready.ranges() + self.taken.len()

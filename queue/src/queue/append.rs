@@ -60,9 +60,7 @@ impl Appender {
                 tail.turn = (tail.turn + 1) % queues;
                 Ok(tail.turn)
             }
-            QueueChoice::Key(key) | QueueChoice::Ordered(key) => {
-                Ok((crate::index::tag_hash(key) % u64::from(queues)) as u32)
-            }
+            QueueChoice::Key(key) | QueueChoice::Ordered(key) => Ok(super::queue_of_key(key, queues)),
             QueueChoice::Explicit(queue) if queue < queues => Ok(queue),
             QueueChoice::Explicit(_) => Err(AppendError::Invalid("the topic has no such queue")),
         }

@@ -15,6 +15,7 @@
 //! report     reports to the owner, dead letters
 //! tick       one step of the timers
 //! carry      delayed messages, on to the log's end
+//! ahead      how many messages a group is owed before one of them
 //! admin      groups: create, change, reset
 //! keys       look-up by key
 //! persist    catalog and acknowledgement checkpoint
@@ -24,6 +25,7 @@
 //! ```
 
 mod admin;
+mod ahead;
 mod answer;
 mod append;
 mod broadcast;
@@ -69,6 +71,11 @@ use broker::Broker;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use threads::Threads;
+
+/// The queue that [`QueueChoice::Key`](crate::QueueChoice::Key) chooses in a topic with so many queues, at least 1.
+pub fn queue_of_key(key: &str, queues: u32) -> u32 {
+    (crate::index::tag_hash(key) % u64::from(queues)) as u32
+}
 
 /// Queue over a data folder. Clone freely. Dropping the last clone without [`Queue::close`] stops the threads
 /// and leaves the folder as a crash would.
@@ -445,6 +452,12 @@ impl Queue {
     /// Blocks until the log is on disk as far as the acknowledgements rest on it.
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         self.broker.checkpoint(false)
+    }
+    /// How many messages of its queue the group is still owed before the message with `key` that begins or ends at
+    /// `near`. `None` when it is not in this queue, cannot be received yet, or the group is done with it. Bisects the part
+    /// of the index that the group is not done with.
+    pub fn ahead(&self, topic: &str, group: &str, queue: u32, near: Position, key: &str) -> Option<u64> {
+        self.broker.ahead(topic, group, queue, near, key)
     }
     /// The figures of one group that are cheap enough for the request path; `None` when there is no such group.
     pub fn group_counts(&self, topic: &str, group: &str) -> Option<GroupCounts> {

@@ -3,7 +3,7 @@
 //! ticket, a dead letter that is driven again, all are in the log's numbers already.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_queue::{GroupLoad, QUEUES_MAX};
 
 /// See the module. Reading takes no lock.
@@ -13,7 +13,6 @@ pub(super) struct Backlog {
     accepted: Box<[AtomicU64]>,
     /// Admitted and not in the log yet, by number of the queue.
     coming: Box<[AtomicU64]>,
-    queues: AtomicUsize,
     group: Arc<GroupLoad>,
 }
 
@@ -36,7 +35,7 @@ impl Backlog {
     /// `next` are the offsets that the next orders of each queue get.
     pub(super) fn new(group: Arc<GroupLoad>, next: &[u64]) -> Self {
         let zeros = || (0..QUEUES_MAX).map(|_| AtomicU64::new(0)).collect();
-        let backlog = Self { accepted: zeros(), coming: zeros(), queues: AtomicUsize::new(1), group };
+        let backlog = Self { accepted: zeros(), coming: zeros(), group };
         for (queue, next) in next.iter().enumerate() {
             backlog.accept(queue, *next);
         }
@@ -47,9 +46,6 @@ impl Backlog {
     pub(super) fn accept(&self, queue: usize, next: u64) {
         if let Some(accepted) = self.accepted.get(queue) {
             accepted.fetch_max(next, Ordering::AcqRel);
-            if queue >= self.queues.load(Ordering::Relaxed) {
-                self.queues.fetch_max(queue + 1, Ordering::Relaxed);
-            }
         }
     }
 
@@ -58,12 +54,18 @@ impl Backlog {
         self.coming.get(queue)
     }
 
-    /// Orders that are not dealt with, without those on their way.
-    pub(super) fn orders(&self) -> u64 {
-        (0..self.queues.load(Ordering::Relaxed)).map(|queue| self.of(queue)).sum()
+    /// Queues that orders go into.
+    pub(super) fn queues(&self) -> usize {
+        self.group.queues() as usize
     }
 
-    fn of(&self, queue: usize) -> u64 {
+    /// Orders that are not dealt with, without those on their way.
+    pub(super) fn orders(&self) -> u64 {
+        (0..self.queues()).map(|queue| self.of(queue)).sum()
+    }
+
+    /// … of one queue.
+    pub(super) fn of(&self, queue: usize) -> u64 {
         // Settled first: an order that is accepted and settled between the two reads would count as less than none.
         let done = self.group.done(queue);
         self.accepted.get(queue).map_or(0, |next| next.load(Ordering::Acquire).saturating_sub(done))
@@ -73,7 +75,7 @@ impl Backlog {
     pub(super) fn load(&self, queue: usize) -> Load {
         let mut load =
             Load { leased: self.group.leased(), receivers: self.group.receivers(), ..Load::default() };
-        for number in 0..self.queues.load(Ordering::Relaxed).max(queue + 1) {
+        for number in 0..self.queues() {
             let orders =
                 self.of(number) + self.coming.get(number).map_or(0, |coming| coming.load(Ordering::Acquire));
             load.all += orders;

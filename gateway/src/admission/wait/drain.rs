@@ -11,8 +11,8 @@ use super::backlog::{Backlog, Load};
 use super::meter::{Meter, Rate};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
-use tidegate_queue::GroupLoad;
+use std::time::{Duration, Instant};
+use tidegate_queue::{GroupLoad, queue_of_key};
 
 /// See the module. Shared by all cores; reading takes no lock.
 #[derive(Debug)]
@@ -60,6 +60,28 @@ impl Drain {
     /// Orders that workers have still to settle, those in their hands included.
     pub fn backlog(&self) -> u64 {
         self.backlog.orders()
+    }
+
+    pub(super) fn queues(&self) -> usize {
+        self.backlog.queues()
+    }
+
+    /// The queue of a sale's orders.
+    pub fn queue_of(&self, sale: &str) -> usize {
+        queue_of_key(sale, self.backlog.queues() as u32) as usize
+    }
+
+    /// How many orders of a sale's queue are not settled.
+    pub fn orders_of(&self, sale: &str) -> u64 {
+        self.backlog.of(self.queue_of(sale))
+    }
+
+    /// Until the order at this position of its queue (1: the next) is settled. `None` when nothing is known of how fast
+    /// workers are.
+    pub fn estimate(&self, sale: &str, position: u64, now: Instant) -> Option<Duration> {
+        let rate = self.rate_per_s(now)?;
+        let sharing = self.load(self.queue_of(sale)).sharing;
+        Duration::try_from_secs_f64((position * sharing) as f64 / rate).ok()
     }
 
     pub(super) fn load(&self, queue: usize) -> Load {

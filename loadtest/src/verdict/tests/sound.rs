@@ -159,6 +159,7 @@ pub(super) fn sound() -> Evidence {
         tokens: Some(Tokens { rate_per_s: 10, burst: 3, max_wait_ms: 0 }),
         faults_wanted: Vec::new(),
         faults: Vec::new(),
+        overload: None,
         stop_wanted: false,
         stop: None,
         restart_failed: None,
