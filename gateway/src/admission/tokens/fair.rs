@@ -269,7 +269,9 @@ mod tests {
                         Some((served, number)) => {
                             prop_assert_eq!(waiting[served].remove(0).0, number, "first in, first out");
                             since[served].iter_mut().for_each(|pair| pair.0 += 1.0);
-                            since.iter_mut().for_each(|pairs| pairs[served].1 += 1.0);
+                            for pairs in &mut since {
+                                pairs[served].1 += 1.0;
+                            }
                         }
                         None => prop_assert!(waiting.iter().all(Vec::is_empty), "nobody waits: work conserving"),
                     },
