@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tidegate::admission::{
-    ClientQuota, Identity, Quotas, SaleGates, TokenQueue, TokenSettings, client_address,
+    ClientQuota, Identity, Quotas, SaleGates, TokenQueue, TokenRate, TokenSettings, client_address,
 };
 use tidegate_stock::{Epoch, Lsn, SaleSpec, SaleSwitch, SaleView, Stock, Window};
 
@@ -65,10 +65,11 @@ fn gates(c: &mut Criterion) {
     let quota = || ClientQuota::new(1e6, 1_000_000, 1_000_000).map(Arc::new);
     let quotas = Quotas { buyer: quota(), ip: quota(), ..Quotas::default() };
     let settings = TokenSettings {
-        rate_per_s: Some(1e8),
+        rate: TokenRate::Fixed(100_000_000),
         burst: 100_000_000,
         wait_max: Duration::from_millis(500),
         tokens_per_unit: 0,
+        shared: false,
     };
     let tokens = TokenQueue::new(&settings, Instant::now());
     let peer: IpAddr = [127, 0, 0, 1].into();

@@ -4,6 +4,7 @@ use crate::admission::blacklist::Blacklist;
 use crate::admission::wait::Drain;
 use crate::admission::{SaleGates, TokenQueue, tokens};
 use crate::api::admin::{Rates, run_blacklist, run_rates};
+use crate::cache::{Cache, Second};
 use crate::config::{Config, LedgerKind, Listen};
 use crate::ledger::Stock;
 use crate::ledger::redis::{self, CoreLedger};
@@ -130,6 +131,7 @@ impl Gateway {
             tasks.spawn_local(tokens::run(core.clone()));
             tasks.spawn_local(reload::run(core.clone()));
             tasks.spawn_local(crate::listener::run_certificate_reload(core.clone()));
+            tasks.spawn_local(crate::cache::run_preload(core.clone()));
             if core.redis.is_some() {
                 tasks.spawn_local(redis::run_fleet(core.clone()));
                 tasks.spawn_local(redis::run_follow(core.clone()));
@@ -210,7 +212,9 @@ fn build(config: Config, queue: Queue, clock: Arc<dyn Clock>, urls: Urls) -> Res
     // With Redis the fleet keeps its bans there.
     let bans_dir = matches!(config.ledger, LedgerKind::Embedded).then_some(&*boot.data.dir);
     let blacklist = Blacklist::open(threads, bans_dir);
+    let cache = Cache::new(config.cache.bytes_max, config.cache.waiting_max, threads + 1);
     Ok(App {
+        cache,
         receives: Semaphore::new(boot.queue.waiting_receives_max),
         syncs: Semaphore::new(1),
         checks: CheckNews::default(),
@@ -269,6 +273,15 @@ fn embedded(
     Ok(ledger)
 }
 
+/// With a ledger in Redis the answers of proxy routes are shared there too.
+fn second_level(live: &CoreLive) -> Option<Rc<Second>> {
+    let config = &live.load().config;
+    let LedgerKind::Redis(options) = &config.ledger else { return None };
+    let second = Rc::new(Second::new(options, &config.cache)?);
+    tokio::task::spawn_local(second.clone().warm());
+    Some(second)
+}
+
 /// A thread with its own event loop and its own place to wait for durability.
 fn spawn_thread<F>(
     name: &str,
@@ -300,7 +313,8 @@ where
                     let live = CoreLive::new(&app);
                     let (policy, proxy) = (CorePolicy::default(), Rc::new(Pool::default()));
                     tokio::task::spawn_local(proxy.clone().run());
-                    main(Rc::new(Core { app, durable, redis, live, policy, proxy, index })).await;
+                    let second = second_level(&live);
+                    main(Rc::new(Core { app, durable, redis, live, policy, second, proxy, index })).await;
                 });
             }
             Err(error) => {

@@ -10,6 +10,7 @@
 //! machine/     limits of the machine beside what the settings need
 //! policy/      policies in Lua
 //! proxy/       paths that an upstream answers, behind the same gates
+//! cache/       answers of those that are the same for everybody, asked for once
 //! pipeline/    ledger → log: journal, durability, settling, timers, snapshots
 //! reload/      the configuration read again, taken whole or not at all
 //! metrics.rs   figures for Prometheus
@@ -23,6 +24,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod cache;
 pub mod cli;
 pub mod config;
 mod defects;

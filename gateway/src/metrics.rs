@@ -58,6 +58,7 @@ impl Collector for Figures {
         crate::proxy::encode(&app.live().proxy, &mut to)?;
         self.reloads(&mut to)?;
         self.waits(&mut to)?;
+        crate::cache::encode(&app.cache, &mut to)?;
         self.topics(&mut to)?;
         let connections = app.connections.all() as u64;
         gauge(&mut to, "connections", "Open connections on both listeners", connections)?;

@@ -46,6 +46,8 @@ pub struct App {
     pub sales: Arc<SaleGates>,
     /// Orders before the workers, and how fast they deal with them.
     pub drain: Arc<Drain>,
+    /// Answers of proxy routes.
+    pub cache: crate::cache::Cache,
     /// Gate 9. Tokens that are given stay given: it outlives a reload, and takes its settings over.
     pub tokens: TokenQueue,
     /// Gate 4: who is banned.
@@ -182,6 +184,8 @@ pub struct Core {
     pub(crate) live: CoreLive,
     /// This thread's VM for policies.
     pub policy: CorePolicy,
+    /// This thread's way to answers that all gateways share.
+    pub(crate) second: Option<Rc<crate::cache::Second>>,
     /// This thread's connections to upstreams.
     pub proxy: Rc<crate::proxy::Pool>,
     /// Which core.

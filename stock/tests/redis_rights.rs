@@ -16,7 +16,7 @@ use support::{fresh_id, spec};
 use testing::redis::RedisServer;
 use tidegate_stock::redis::link::{CallError, MINIMAL_ACL, PubSubEvent, subscribe};
 use tidegate_stock::redis::ops::{Beat, Heard, Moved, Resumed};
-use tidegate_stock::redis::{Password, Process, RedisOptions};
+use tidegate_stock::redis::{Password, Process, RedisOptions, Shelf};
 use tidegate_stock::*;
 
 fn commands(rules: &str) -> BTreeSet<String> {
@@ -63,6 +63,9 @@ fn the_rights_are_those_of_the_scripts_and_of_the_manual() {
         "asking",
         "cluster|slots",
         "zrevrange",
+        "get",
+        "set",
+        "pttl",
     ];
     let idle: Vec<_> =
         rights.iter().filter(|right| !called.contains(*right) && !sent.contains(&&***right)).collect();
@@ -130,6 +133,16 @@ async fn every_operation_runs_with_these_rights() {
     a.ops.name_sale(&keys).await.unwrap();
     assert_eq!(a.ops.sale_names().await.unwrap(), [support::SALE]);
 
+    let shelf = Shelf::new(&Arc::new(options.clone()), "cache");
+    let long = std::time::Duration::from_secs(60);
+    shelf.put("1", b"bytes", long).await.unwrap();
+    let (bytes, left) = shelf.get("1").await.unwrap().unwrap();
+    assert!(bytes == b"bytes" && left <= long && left > long / 2, "{left:?}");
+    assert!(shelf.claim("c", long).await.unwrap() && !shelf.claim("c", long).await.unwrap());
+    shelf.remove("c").await.unwrap();
+    assert!(shelf.claim("c", long).await.unwrap());
+    assert!(server.exists("tidegate:1:cache:1") && shelf.get("2").await.unwrap().is_none());
+
     server.command(&["FLUSHALL"]);
     let members = ["a".to_owned(), "b".to_owned(), "gone".to_owned()];
     a.recover(&keys, &members).await;
@@ -154,6 +167,6 @@ async fn every_operation_runs_with_these_rights() {
     let waited = count_replicated(&replicated).await;
     assert!(matches!(&waited, Err(CallError::Unreplicated(text)) if text.contains("replica")), "{waited:?}");
     assert!(!format!("{waited:?}").contains("refused"), "{waited:?}");
-    let refused = link(options).command(KEY, None, Cmd::new().arg("GET").arg(KEY)).await;
+    let refused = link(options).command(KEY, None, Cmd::new().arg("STRLEN").arg(KEY)).await;
     assert!(matches!(&refused, Err(CallError::Refused(text)) if text.contains("NOPERM")), "{refused:?}");
 }

@@ -121,6 +121,7 @@ async fn route(core: &Rc<Core>, request: Request<Incoming>) -> Result<Answer, Re
         (&Method::DELETE, ["v1", "blacklist", client]) => admin::lift_ban(core, client).await,
         (&Method::GET, ["v1", "gateways"]) => Ok(admin::gateways(core)),
         (&Method::POST, ["v1", "gateways", gateway, "forget"]) => admin::forget(core, gateway).await,
+        (&Method::DELETE, ["v1", "cache", route]) => admin::forget_cache(core, route, query).await,
         (&Method::GET, ["metrics"]) => Ok(crate::metrics::answer(&core.app)),
         (&Method::GET, ["healthz"]) => Ok(admin::healthz()),
         (&Method::GET, ["readyz"]) => admin::readyz(core),
@@ -145,6 +146,7 @@ pub(super) fn place(path: &[&str]) -> Option<(Scope, &'static str)> {
         ["v1", "topics", _, "groups", _, "offsets"] | ["v1", "gateways"] | ["metrics"] => {
             (Scope::Worker, "GET")
         }
+        ["v1", "cache", _] => (Scope::Admin, "DELETE"),
         ["v1", "sales", _] => (Scope::Admin, "GET, PUT"),
         ["v1", "blacklist", _] => (Scope::Admin, "DELETE, PUT"),
         ["v1", "sales", _, "excess"] => (Scope::Admin, "GET, POST"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! types.rs     the settings as the gateway uses them
-//! sections.rs  keys, defaults, ranges        blacklist.rs, identity.rs, pass.rs, policy.rs, proxy.rs, quota.rs, redis.rs, secret.rs, tls.rs, tokens.rs, wait.rs: those with rules of their own
+//! sections.rs  keys, defaults, ranges        blacklist.rs, cache.rs, identity.rs, pass.rs, policy.rs, proxy.rs, quota.rs, redis.rs, secret.rs, tls.rs, tokens.rs, wait.rs: those with rules of their own
 //! reader.rs    typed reads that go on after an error
 //! problem.rs   what is wrong, and where
 //! origin.rs    what was written where; the same read again
@@ -12,6 +12,7 @@
 //! Paths are relative to the folder the process was started in.
 
 mod blacklist;
+mod cache;
 mod identity;
 mod origin;
 mod pass;
@@ -34,6 +35,7 @@ mod types;
 mod wait;
 
 pub use blacklist::Blacklist;
+pub use cache::{CacheRoute, CacheSettings};
 pub use pass::PassSettings;
 pub(crate) use pass::{KEYS_HELP, KEYS_MISSING};
 pub use policy::PolicySettings;

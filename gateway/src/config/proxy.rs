@@ -75,6 +75,8 @@ pub struct ProxyRoute {
     pub down_ms: u64,
     /// What the upstream sees as `Host`.
     pub host: HostRule,
+    /// What is kept of its answers; `None`: nothing.
+    pub cache: Option<super::CacheRoute>,
     /// Set on every request.
     pub add_headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -167,6 +169,7 @@ fn route(section: &mut Section<'_, '_>, listen: &Listen) -> ProxyRoute {
         "identity",
         &[("required", Needed::Required), ("optional", Needed::Optional), ("none", Needed::None)],
     );
+    let host = host(section);
     let pass_of_sale = pass_of_sale(section);
     if pass_of_sale.is_some() && identity != Needed::Required {
         let place = section.place_of("pass_of_sale");
@@ -201,7 +204,8 @@ fn route(section: &mut Section<'_, '_>, listen: &Listen) -> ProxyRoute {
         pool_idle_ms: section.number("pool_idle_ms", 30_000, 10..=HOUR_MS, "ms"),
         fail_max: section.number("fail_max", 3, 1..=1_000, "failures") as u32,
         down_ms: section.number("down_ms", 5_000, 10..=HOUR_MS, "ms"),
-        host: host(section),
+        cache: super::cache::route(section, &path, identity, &host),
+        host,
         add_headers: section.parsed_list("add_headers", &[], "header such as \"X-Shop: main\"", added),
         path,
         upstream_path,

@@ -8,7 +8,9 @@ use super::types::{
     Config, Data, Identity, InnerTokens, LedgerKind, Listen, LogFormat, LogSettings, QueueSettings,
     SaleAtStart,
 };
-use super::{blacklist, identity, pass, policy, problem::Place, proxy, quota, redis, tls, tokens, wait};
+use super::{
+    blacklist, cache, identity, pass, policy, problem::Place, proxy, quota, redis, tls, tokens, wait,
+};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,6 +55,7 @@ pub(super) fn root(root: &mut Section<'_, '_>) -> Config {
         sales: sales(root, shared, passes),
         pass,
         policy: policy::read(root),
+        cache: cache::read(root),
         proxy: proxy::read(root, &listen),
         origin: Origin::default(),
         wait: wait::read(root),

@@ -43,6 +43,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `[[sale]]`, created at start when they do not exist yet.
     pub sales: Vec<SaleAtStart>,
+    /// `[cache]`
+    pub cache: super::CacheSettings,
     /// `[[proxy]]`
     pub proxy: Vec<super::ProxyRoute>,
     /// Where all this came from.

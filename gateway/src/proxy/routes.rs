@@ -100,7 +100,7 @@ impl Route {
     }
 
     /// What stands before an upstream for `path`, a canonical path of this route, and the query.
-    pub(super) fn target(&self, path: &str, query: Option<&str>) -> String {
+    pub(crate) fn target(&self, path: &str, query: Option<&str>) -> String {
         let (own, theirs) = (&*self.settings.path, &*self.settings.upstream_path);
         let rest = path.strip_prefix(own).unwrap_or("");
         let mut target = String::with_capacity(theirs.len() + rest.len() + query.map_or(0, |q| q.len() + 1));

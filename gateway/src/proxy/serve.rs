@@ -9,7 +9,8 @@ use super::upload::Upload;
 use crate::admission::client_address;
 use crate::admission::pass::Scope;
 use crate::api::clients;
-use crate::config::{Identity, Needed};
+use crate::cache::{self, Asked, Passed};
+use crate::config::{HostRule, Identity, Needed};
 use crate::http::{Answer, Refusal};
 use crate::policy::{Facts, Judged};
 use crate::state::{Core, Live};
@@ -20,6 +21,7 @@ use http::{Method, Request};
 use hyper::body::{Body as _, Incoming};
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ const PASS: HeaderName = HeaderName::from_static("x-tidegate-pass");
 
 /// Answers a request that is none of the gateway's own: by its route, or 404. Cancel safe: when the client goes away, so
 /// does the request to the upstream.
-pub async fn serve(core: &Core, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Refusal> {
+pub async fn serve(core: &Rc<Core>, request: Request<Incoming>, peer: IpAddr) -> Result<Answer, Refusal> {
     let live = core.live();
     if live.proxy.is_empty() {
         return Err(Refusal::NotFound);
@@ -46,11 +48,11 @@ pub async fn serve(core: &Core, request: Request<Incoming>, peer: IpAddr) -> Res
 
 /// The gates in order, then the upstream. Each line passes the request on or ends it.
 async fn forward(
-    core: &Core,
+    core: &Rc<Core>,
     live: &Live,
     route: &Arc<Route>,
     target: String,
-    mut head: Parts,
+    head: Parts,
     body: Incoming,
     peer: IpAddr,
 ) -> Result<Answer, Refusal> {
@@ -75,6 +77,16 @@ async fn forward(
     }
     let authority = authority(&head.uri, &head.headers, head.version).map_err(bad)?;
     let host = HeaderValue::from_str(authority).ok();
+    let asked = Asked {
+        target: &target,
+        headers: &head.headers,
+        host: host.as_ref().filter(|_| settings.host == HostRule::Client),
+        is_head: head.method == Method::HEAD,
+    };
+    let past = match cache::serve(core, route, &head.method, asked, buyer.is_some()).await? {
+        Passed::Answered(answer) => return Ok(answer),
+        Passed::Past(past) => past,
+    };
     let client = Client {
         peer,
         trusted: trusted.iter().any(|network| network.contains(&peer.to_canonical())),
@@ -91,13 +103,15 @@ async fn forward(
     let forwarded = headers::towards(head.headers.clone(), route, &client);
     let silence_max = Duration::from_millis(settings.idle_timeout_ms);
     let outgoing = Outgoing {
-        method: std::mem::take(&mut head.method),
-        target: PathAndQuery::try_from(target).map_err(|_| bad("the target cannot be forwarded"))?,
+        method: head.method.clone(),
+        target: PathAndQuery::try_from(&*target).map_err(|_| bad("the target cannot be forwarded"))?,
         headers: forwarded,
         host,
         body: Upload::new(body, settings.body_bytes_max, silence_max),
     };
-    fetch(core, route, outgoing).await //                                              gate 9
+    let mut answer = fetch(core, route, outgoing).await?; //                             gate 9
+    past.tell(core, route, &head.method, &target, &mut answer).await;
+    Ok(answer)
 }
 
 fn bad(why: impl Into<Cow<'static, str>>) -> Refusal {

@@ -19,6 +19,7 @@ pub mod ops;
 pub mod options;
 mod process;
 mod reply;
+mod shelf;
 pub mod ticket;
 
 pub use keys::SaleKeys;
@@ -28,4 +29,5 @@ pub use ops::{Fence, OpError, Ops};
 pub use options::{Address, Password, RedisOptions, Tls, Topology};
 pub use process::{Ousted, Process};
 pub use reply::BadReply;
+pub use shelf::Shelf;
 pub use ticket::PackedTicket;

@@ -9,6 +9,7 @@
 //! blacklist.rs     who is banned; the task that keeps the list
 //! recovery.rs      a paused sale goes on without a gateway; orders beyond the stock
 //! reload.rs        the configuration read again
+//! cache.rs         kept answers of proxy routes are forgotten
 //! health.rs        alive, ready, which gateways there are
 //! dashboard.rs     one page that shows sales and topics
 //! openapi.rs       the interface, for programs
@@ -16,6 +17,7 @@
 
 mod audit;
 mod blacklist;
+mod cache;
 mod dashboard;
 mod dead_letters;
 mod figures;
@@ -28,6 +30,7 @@ mod sales;
 
 pub(super) use audit::{audit_all, audit_sale};
 pub(super) use blacklist::{lift_ban, list_bans, put_ban};
+pub(super) use cache::forget_cache;
 pub(super) use dashboard::dashboard;
 pub(super) use dead_letters::{dead_letters, redrive};
 pub(super) use figures::list_topics;

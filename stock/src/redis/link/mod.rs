@@ -67,7 +67,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 /// `asking` are for a Cluster, `wait` is for `wait_replicas`.
 pub const MINIMAL_ACL: &str = "~tidegate:* &tidegate:* -@all \
     +info +ping +select +subscribe +evalsha +eval +wait +asking +cluster|slots \
-    +time +publish +del \
+    +time +publish +del +get +set +pttl \
     +hget +hmget +hset +hsetnx +hdel +hexists +hgetall +hincrby +hkeys +hlen +hscan +hvals \
     +llen +lrange +rpush \
     +sadd +scard +sdiff +sismember +smembers +srem \
