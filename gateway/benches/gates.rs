@@ -1,6 +1,6 @@
 //! P7 of the goals: what the gates cost an order in memory, before its body, the ledger and the log. In the order of
-//! `api/orders.rs`: the sale is known and open and not sold out, its retry could be a winner's, the buyer by a trusted
-//! header, both quotas, the token queue. No pass, no policy; `benches/policy.rs` has those.
+//! `api/orders.rs`: the sale is known and open and not sold out, its retry could be a winner's, the blacklist, the
+//! buyer by a trusted header, both quotas, the projected wait, the token queue. No pass, no policy; `benches/policy.rs` has those.
 //!
 //! `cargo bench -p tidegate --bench gates`
 #![allow(clippy::unwrap_used)]
@@ -15,9 +15,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tidegate::admission::blacklist::{Ban, Blacklist, Client};
+use tidegate::admission::wait::{Drain, WaitSettings};
 use tidegate::admission::{
     ClientQuota, Identity, Quotas, SaleGates, TokenQueue, TokenRate, TokenSettings, client_address,
 };
+use tidegate_queue::GroupLoad;
 use tidegate_stock::{Epoch, Lsn, SaleSpec, SaleSwitch, SaleView, Stock, Window};
 
 const BUYERS: usize = 10_000;
@@ -72,6 +75,13 @@ fn gates(c: &mut Criterion) {
         shared: false,
     };
     let tokens = TokenQueue::new(&settings, Instant::now());
+    let blacklist = Blacklist::open(1, None);
+    let ban = Ban { until_ms: None, reason: None, since_ms: 0, manual: true, times: 0 };
+    for banned in ["ip:203.0.113.0/24", "buyer:mallory"] {
+        blacklist.put(Client::parse(banned).unwrap(), ban.clone(), None);
+    }
+    let drain = Drain::new(Arc::new(GroupLoad::default()), &[0; 4], Instant::now());
+    let wait = WaitSettings { enabled: true, margin: 3.0, unmeasured_max: 1_000 };
     let peer: IpAddr = [127, 0, 0, 1].into();
     let (requests, next) = (requests(), AtomicUsize::new(0));
     let one = || &requests[next.fetch_add(1, Relaxed) % BUYERS];
@@ -83,14 +93,20 @@ fn gates(c: &mut Criterion) {
             assert!(!sale.is_paused());
             let winner = identity.claimed(headers, peer).is_some_and(|buyer| sale.winners.contains(&buyer));
             assert!(!winner && matches!(sale.window(|| 0), Window::Open) && !sale.is_sold_out());
+            assert!(blacklist.has_networks());
+            let address = || client_address(headers, peer, &trusted);
+            assert!(blacklist.address(address(), &quotas.exempt, || 0).is_ok());
             let buyer = identity.prove(headers, peer).unwrap();
-            assert!(quotas.check(&buyer, || client_address(headers, peer, &trusted)).is_ok());
+            assert!(blacklist.buyer(&buyer, || 0).is_ok());
+            assert!(quotas.check(&buyer, address).is_ok());
             assert!(!sale.requires_pass());
+            let coming = drain.admit(&wait, &sale.sale, Duration::from_secs(30), Instant::now()).unwrap();
             let weight = sale.weight();
             match pin!(tokens.take(&sale.sale, weight)).poll(&mut cx) {
                 Poll::Ready(token) => drop(black_box(token.unwrap())),
                 Poll::Pending => unreachable!("there is a token for everybody"),
-            };
+            }
+            drop(coming);
         });
     });
     let quota = ClientQuota::new(1e6, 1_000_000, 1_000_000).unwrap();
