@@ -134,7 +134,7 @@ async fn every_operation_runs_with_these_rights() {
     assert_eq!(a.ops.sale_names().await.unwrap(), [support::SALE]);
 
     let shelf = Shelf::new(&Arc::new(options.clone()), "cache");
-    let long = std::time::Duration::from_secs(60);
+    let long = std::time::Duration::from_mins(1);
     shelf.put("1", b"bytes", long).await.unwrap();
     let (bytes, left) = shelf.get("1").await.unwrap().unwrap();
     assert!(bytes == b"bytes" && left <= long && left > long / 2, "{left:?}");

@@ -100,7 +100,7 @@ async fn an_old_page_is_told_at_once_while_a_slow_upstream_is_asked_for_a_newer_
         0 => Act::Answer(answer("200 OK", "", "old")),
         1 => Act::Halves(
             Vec::new(),
-            Duration::from_millis(1_000),
+            Duration::from_secs(1),
             answer("200 OK", "Cache-Control: max-age=600\r\n", "new"),
         ),
         _ => Act::Hang,

@@ -154,7 +154,7 @@ async fn an_answer_that_is_cut_short_does_not_look_complete() {
     // One that stops in the middle and keeps its connection is cut too.
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
     let upstream =
-        Upstream::start(|_, _| Act::Halves(half.to_vec(), Duration::from_secs(60), Vec::new())).await;
+        Upstream::start(|_, _| Act::Halves(half.to_vec(), Duration::from_mins(1), Vec::new())).await;
     let server = gateway(&[&upstream.url()], "idle_timeout_ms = 200").await;
     assert!(server.shop.public.try_send("GET", "/shop/", &[ANN], b"").await.is_err());
 }

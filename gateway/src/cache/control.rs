@@ -4,6 +4,7 @@ use http::header::{CACHE_CONTROL, HeaderMap};
 
 /// What an upstream says of keeping its answer. Times in seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a directive of the header, said or not")]
 pub(super) struct Control {
     /// There was a line at all.
     pub(super) said: bool,

@@ -114,7 +114,7 @@ async fn fly(
     };
     let claim = match turn {
         Turn::Found(page) => {
-            let page = Arc::new(page);
+            let page = Arc::new(*page);
             if !landing.is_outdated() {
                 cache.store.keep(key, page.clone());
             }
@@ -129,7 +129,7 @@ async fn fly(
     let mut for_others = None;
     let (landed, end) = match found {
         Found::Page { page, keep, revalidated } => {
-            let page = Arc::new(page);
+            let page = Arc::new(*page);
             if keep && !landing.is_outdated() {
                 cache.store.keep(key.clone(), page.clone());
                 for_others = Some(page.clone());
@@ -168,7 +168,7 @@ fn tried_in_vain(old: Option<&Page>) {
 
 /// What the upstream answered.
 enum Found {
-    Page { page: Page, keep: bool, revalidated: bool },
+    Page { page: Box<Page>, keep: bool, revalidated: bool },
     Own,
     Lost(Loss),
 }
@@ -216,7 +216,7 @@ fn judged(
         Verdict::Keep(life) => (life, true),
     };
     let page = Page::new(status, headers, body, life, age_then, asked_at, false);
-    Found::Page { page, keep, revalidated }
+    Found::Page { page: Box::new(page), keep, revalidated }
 }
 
 /// The whole body; larger ones are streamed to each client for itself.

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Pages that are asked for at once.
 const AT_ONCE: usize = 4;
 /// After the start pages are fetched whatever the sales say.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST: Duration = Duration::from_mins(1);
 /// Before and after a sale opens.
 const AROUND_MS: u64 = 600_000;
 /// A page is asked for again when less than this is left of its freshness, and less than a quarter.

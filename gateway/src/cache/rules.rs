@@ -9,9 +9,9 @@ use http::header::{
 use std::time::Duration;
 
 /// Whatever an upstream says, nothing is fresh for longer.
-const FRESH_MAX: Duration = Duration::from_secs(24 * 3_600);
+const FRESH_MAX: Duration = Duration::from_hours(24);
 /// … nor usable beyond that for longer.
-const STALE_MAX: Duration = Duration::from_secs(24 * 3_600);
+const STALE_MAX: Duration = Duration::from_hours(24);
 
 /// How an answer may be used, counted from its making.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ mod tests {
         CacheRoute {
             ttl: Duration::from_secs(10),
             stale_while_revalidate: Duration::from_secs(5),
-            stale_if_error: Duration::from_secs(60),
+            stale_if_error: Duration::from_mins(1),
             vary: vec![HeaderName::from_static("accept-language")],
             for_everybody: false,
             preload: Vec::new(),

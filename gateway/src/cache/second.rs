@@ -46,7 +46,7 @@ pub(crate) struct Second {
 #[derive(Debug)]
 pub(super) enum Turn {
     /// It is there.
-    Found(Page),
+    Found(Box<Page>),
     /// This gateway is to bring it; the others wait for it.
     Ours(Claim),
     /// Nothing: ask the upstream.
@@ -95,7 +95,7 @@ impl Second {
             let Some(found) = self.call(self.shelf.get(&place)).await else { return Turn::Alone };
             let page = found.and_then(|(bytes, left)| read(&bytes, key, left, Instant::now()));
             if let Some(page) = page.filter(|page| good(page)) {
-                return Turn::Found(page);
+                return Turn::Found(Box::new(page));
             }
             match self.call(self.shelf.claim(&claim, CLAIM)).await {
                 None => return Turn::Alone,

@@ -25,7 +25,7 @@ fn page(lines: &[(&'static str, &'static str)], age_s: u32, at: Instant) -> Page
     Page::new(StatusCode::OK, map(lines), Bytes::from_static(b"page"), life, age_s * S, at, false)
 }
 
-fn asked<'a>(headers: &'a HeaderMap, is_head: bool) -> Asked<'a> {
+fn asked(headers: &HeaderMap, is_head: bool) -> Asked<'_> {
     Asked { target: "/a", headers, host: None, is_head }
 }
 

@@ -69,7 +69,7 @@ fn none_dropped(dossier: &Dossier<'_>, seen: &OverloadSeen, spans: &Spans) -> In
     judged(
         findings,
         "admitted_in_time",
-        format!(
+        &format!(
             "{admitted} admitted, {} refused; dropped while steady {before} + {after}, in the first {:.0} s {start}, in \
              the {:.0} s after the change {change}",
             seen.refused,
@@ -97,7 +97,7 @@ fn workers_busy(dossier: &Dossier<'_>, seen: &OverloadSeen, spans: &Spans) -> In
     judged(
         findings,
         "workers_busy",
-        format!(
+        &format!(
             "hands held an order {:.1} % of the time before the change, {:.1} % while it was settled, {:.1} % after; created \
              {:.0}, then {:.0} orders/s",
             before * 100.0,
@@ -110,8 +110,8 @@ fn workers_busy(dossier: &Dossier<'_>, seen: &OverloadSeen, spans: &Spans) -> In
 }
 
 /// With the figures in either case: those of a failure are worth as much.
-fn judged(findings: Findings, name: &'static str, figures: String) -> Invariant {
-    let judged = findings.judge(name, figures.clone());
+fn judged(findings: Findings, name: &'static str, figures: &str) -> Invariant {
+    let judged = findings.judge(name, figures.to_owned());
     if judged.holds {
         judged
     } else {

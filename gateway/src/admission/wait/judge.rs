@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn workers_that_come_back_are_tried() {
-        let silent = Rate { per_s: 0.001, orders: 48.0, spread: 1.0, silent: Duration::from_secs(60) };
+        let silent = Rate { per_s: 0.001, orders: 48.0, spread: 1.0, silent: Duration::from_mins(1) };
         let stuck = Load { own: 20, all: 20, sharing: 1, leased: 20, receivers: 0 };
         assert!(!admits(stuck, silent, 3), "nobody asks for work");
         assert!(admits(Load { receivers: 2, ..stuck }, silent, 3), "somebody does");

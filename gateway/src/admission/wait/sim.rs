@@ -96,7 +96,6 @@ enum Event {
     Done(usize),
 }
 
-#[expect(clippy::too_many_lines, reason = "one loop, told in its order")]
 fn run(shop: Shop) -> Run {
     let mut random = SmallRng::seed_from_u64(shop.seed);
     let mut draw = move |mean: f64| -> f64 { -mean * f64::ln(1.0 - random.random::<f64>()) };
