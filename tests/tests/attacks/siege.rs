@@ -58,5 +58,5 @@ pub(crate) async fn at_rate<F: Future<Output = ()> + 'static>(
 
 /// Never ends.
 pub(crate) async fn for_ever() {
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
