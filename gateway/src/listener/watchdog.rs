@@ -16,8 +16,10 @@ const QUIET_TICKS: u32 = 8;
 /// for nothing is bounded, at about 20 KiB each.
 pub(super) const AWAKE_MAX: usize = 512;
 
-/// HTTP/2 connections of a core. They cannot be taken apart and hold about 40 KiB each.
-pub(super) const MULTIPLEXED_MAX: usize = 384;
+/// HTTP/2 connections of a core; above, silent ones are told to leave. They cannot be taken apart and hold about 40 KiB each.
+pub(super) const MULTIPLEXED_MAX: usize = 256;
+/// … with those that were told to leave and have not gone yet; above, a new one is closed.
+const MULTIPLEXED_LIMIT: usize = 384;
 /// Connections that are looked at when one has to make room.
 const LOOKS: usize = 64;
 
@@ -102,9 +104,12 @@ impl Watchdog {
     }
 
     /// Takes one more HTTP/2 connection; answers its key for [`Self::forget_multiplexed`]. When there are too many, the
-    /// one on which nothing has been asked for longest is told to leave. `None`: all are busy.
+    /// most dispensable one is told to leave. `None`: all are busy, or too many have not left yet.
     pub(super) fn admit_multiplexed(&self, activity: &Rc<Activity>) -> Option<usize> {
         let mut multiplexed = self.multiplexed.borrow_mut();
+        if multiplexed.len() >= MULTIPLEXED_LIMIT {
+            return None;
+        }
         if multiplexed.len() >= MULTIPLEXED_MAX {
             let idle = multiplexed.iter().filter_map(|(_, one)| Some((one.silence()?, one)));
             idle.max_by(|one, other| one.0.cmp(&other.0))?.1.leave();

@@ -54,9 +54,12 @@ impl Field {
     pub(crate) async fn new(settings: Settings, credentials: Credentials) -> Self {
         let turn = TURN.lock().await;
         allow_files(12_500);
-        // The gate under attack must hold by itself: attackers who come too often would not even get to it.
-        let settings =
-            settings.set("admission.quota.buyer_per_s", 0).value("admission.blacklist.enabled", "false");
+        // The gate under attack must hold by itself: attackers who come too often would not even get to it. And nobody works
+        // the orders off here, so after a while none would be admitted.
+        let settings = settings
+            .set("admission.quota.buyer_per_s", 0)
+            .value("admission.blacklist.enabled", "false")
+            .value("admission.wait.enabled", "false");
         let server = Server::start_with(settings).await;
         let honest = Honest::new(server.settings.public_url(), "honest", credentials);
         let field = Self { server, honest, _turn: turn };

@@ -23,7 +23,7 @@ async fn fm39_oversized_heads_and_bodies_are_refused() {
             async move {
                 let (bytes, expected) = &shots[n as usize % shots.len()];
                 let Some(mut stream) = connect(&address).await else { return };
-                // None: closed while this still wrote.
+                // Or it is closed while this still writes.
                 if let Some(status) = ask(&mut stream, bytes.as_bytes()).await {
                     assert_eq!(status, *expected);
                 }

@@ -16,7 +16,8 @@ impl Siege {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             // This thread alone: no process is named.
-            rustix::process::setpriority_process(None, 10).unwrap();
+            let own = rustix::process::getpriority_process(None).unwrap();
+            rustix::process::setpriority_process(None, (own + 10).min(19)).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
