@@ -63,7 +63,9 @@ mod tests {
             keys.iter().map(|(key, _)| key.as_str()).filter(|key| !is_reloadable(key)).collect();
         let single: Vec<&str> = needs_restart
             .into_iter()
-            .filter(|key| !["data.", "ledger.", "queue."].iter().any(|section| key.starts_with(section)))
+            .filter(|key| {
+                !["data.", "ledger.", "queue.", "cache."].iter().any(|section| key.starts_with(section))
+            })
             .collect();
         let documented = [
             "listen.public",
