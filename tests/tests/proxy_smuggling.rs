@@ -285,3 +285,40 @@ async fn an_answer_of_one_request_never_reaches_another() {
     })
     .await;
 }
+
+/// The upstream answers before it has the body, and its connection stays: what comes after is still that body, however long
+/// the client's connection was quiet in between.
+#[tokio::test]
+async fn a_body_that_was_answered_early_is_never_taken_for_a_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut head, mut piece) = (Vec::new(), [0; 1_024]);
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let read = stream.read(&mut piece).await.unwrap();
+                    head.extend_from_slice(&piece[..read]);
+                }
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
+                while stream.read(&mut piece).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    let route =
+        format!("[{{ name = \"open\", path = \"/open/\", upstream = \"{url}\", identity = \"none\" }}]");
+    let server = Server::start_with(Settings::new().set("listen.threads", 1).value("proxy", route)).await;
+    let mut stream = TcpStream::connect(server.shop.public.authority()).await.unwrap();
+    let head = "POST /open/x HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1_024];
+    let read = stream.read(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer[..read]));
+    // Longer than a connection must be quiet to be taken apart.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let _ = stream.write_all(b"GET /v1/sales/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut after = Vec::new();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(3), stream.read_to_end(&mut after)).await;
+    let after = String::from_utf8_lossy(&after);
+    assert!(!after.contains("HTTP/1.1"), "the body was answered as a request: {after}");
+}

@@ -124,12 +124,13 @@ impl Second {
     }
 
     /// Takes all answers away, of all routes.
-    pub(crate) async fn forget_all(&self) {
+    pub(crate) async fn forget_all(&self) -> bool {
         for place in 0..self.places {
             if self.call(self.shelf.remove(&place.to_string())).await.is_none() {
-                return;
+                return false;
             }
         }
+        true
     }
 
     fn place(&self, digest: &[u8]) -> String {

@@ -55,10 +55,11 @@ impl Past {
         // RFC 9111, 4.4.
         let done = answer.status().is_success() || answer.status().is_redirection();
         if !method.is_safe() && done {
-            core.app.cache.changed(&route.settings.name, target);
+            // Redis first: what is forgotten here before would be fetched from there again.
             if let (Some(second), Some(key)) = (&core.second, self.key) {
                 second.forget(&key).await;
             }
+            core.app.cache.changed(&route.settings.name, target);
         }
     }
 }

@@ -100,6 +100,11 @@ impl Activity {
         }
     }
 
+    /// Nothing waits for the socket any more. With TLS a write is taken before the socket has it: only this tells.
+    pub(super) fn flushed(&self) {
+        self.stuck.set(None);
+    }
+
     /// From now on it is HTTP/2, while the guard lives. `None`: there are too many of those, and all are busy.
     pub(super) fn speaks_http2(self: &Rc<Self>) -> Option<Multiplexed> {
         let key = self.watchdog.admit_multiplexed(self)?;

@@ -64,6 +64,8 @@ impl<T: Write + Unpin> Write for Watched<T> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
         if polled.is_pending() {
             self.activity.wrote(&polled);
+        } else {
+            self.activity.flushed();
         }
         polled
     }

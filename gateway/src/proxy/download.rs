@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::routes::{Flight, Route};
-use super::upload::{Progress, Upload};
+use super::upload::{GiveUp, Upload};
 use super::upstream::UnderWay;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -34,7 +34,7 @@ pub struct Download {
     from: Incoming,
     /// Until the end: then it is kept for the next request.
     sender: Option<SendRequest<Upload>>,
-    upload: Rc<Progress>,
+    upload: GiveUp,
     pool: Rc<Pool>,
     route: Arc<Route>,
     under_way: UnderWay,
@@ -47,7 +47,7 @@ impl Download {
     pub(super) fn new(
         from: Incoming,
         sender: SendRequest<Upload>,
-        upload: Rc<Progress>,
+        upload: GiveUp,
         pool: Rc<Pool>,
         route: Arc<Route>,
         under_way: UnderWay,
@@ -108,7 +108,7 @@ impl Body for Download {
 impl Drop for Download {
     fn drop(&mut self) {
         // What is still uploading would hold the next request up.
-        let done = self.over && self.upload.over.get();
+        let done = self.over && self.upload.0.over.get();
         if let Some(sender) = self.sender.take().filter(|_| done) {
             self.pool.put(&self.route, &self.under_way.0, sender);
         }

@@ -6,7 +6,7 @@ use super::download::Download;
 use super::headers;
 use super::pool::{Connection, NoConnection};
 use super::routes::{Flight, Route};
-use super::upload::{Progress, Upload, UploadFault, answered};
+use super::upload::{GiveUp, Progress, Upload, UploadFault, answered};
 use super::upstream::{UnderWay, choose};
 use crate::config::HostRule;
 use crate::http::{Answer, Body, Refusal};
@@ -15,7 +15,6 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
@@ -62,6 +61,8 @@ pub async fn fetch(core: &Core, route: &Arc<Route>, outgoing: Outgoing) -> Resul
     enter(core, route).await?;
     let method = outgoing.method.clone();
     let client_host = outgoing.host.clone();
+    // Whatever becomes of it: nothing is read of the request once it is answered.
+    let upload = GiveUp(outgoing.body.progress());
     let mut request = outgoing.into_request();
     let mut fresh = false;
     loop {
@@ -73,12 +74,15 @@ pub async fn fetch(core: &Core, route: &Arc<Route>, outgoing: Outgoing) -> Resul
         let spare = line.connection.reused.then(|| spare(&request)).flatten();
         let progress = request.body().progress();
         match exchange(route, &mut line, request, &progress).await {
-            Ok(response) => return Ok(told(core, route, response, line, progress, flight, &method)),
+            Ok(response) => return Ok(told(core, route, response, line, upload, flight, &method)),
             Err(Lost::Refused(refusal)) => return Err(refusal),
             // It had been closed while it was idle, perhaps: once more, on a new connection.
             Err(Lost::Closed(back)) => {
                 let Some(again) = back.filter(|_| line.connection.reused).or(spare) else {
-                    failed(route, &line.under_way);
+                    // A client that sends so slowly that the upstream gives up says nothing against the upstream.
+                    if progress.over.get() {
+                        failed(route, &line.under_way);
+                    }
                     return Err(Refusal::UpstreamUnavailable);
                 };
                 request = again;
@@ -219,7 +223,7 @@ fn told(
     route: &Arc<Route>,
     response: Response<Incoming>,
     line: Line,
-    progress: Rc<Progress>,
+    upload: GiveUp,
     flight: Flight,
     method: &Method,
 ) -> Answer {
@@ -227,15 +231,8 @@ fn told(
     headers::back(&mut head.headers, head.status, method, head.version);
     head.extensions.clear();
     let Line { connection, under_way } = line;
-    let download = Download::new(
-        body,
-        connection.sender,
-        progress,
-        core.proxy.clone(),
-        route.clone(),
-        under_way,
-        flight,
-    );
+    let download =
+        Download::new(body, connection.sender, upload, core.proxy.clone(), route.clone(), under_way, flight);
     let body = if download.is_end_stream() { Body::Full(None) } else { Body::Proxied(Box::new(download)) };
     let mut answer = Response::from_parts(head, body);
     *answer.version_mut() = http::Version::default();

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
@@ -30,12 +30,33 @@ pub(super) struct Progress {
     pub(super) bytes: Cell<u64>,
     pub(super) over: Cell<bool>,
     pub(super) fault: Cell<Option<UploadFault>>,
+    /// The client's body; `None` once it is over.
+    from: RefCell<Option<Incoming>>,
+    /// Whoever sends it.
+    sender: RefCell<Option<Waker>>,
+}
+
+/// Gives an upload up when it is dropped. With the answer to a request ends all that is read of the request: a connection
+/// whose next bytes are still somebody's body must look like one, or they would be taken for a request.
+#[derive(Debug)]
+pub(super) struct GiveUp(pub(super) Rc<Progress>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        let progress = &self.0;
+        let unread = progress.from.take().is_some_and(|from| !from.is_end_stream());
+        if unread {
+            progress.fault.set(Some(UploadFault::Broken));
+            if let Some(sender) = progress.sender.take() {
+                sender.wake();
+            }
+        }
+    }
 }
 
 /// Body of a request. Trailers are dropped.
 #[derive(Debug)]
 pub struct Upload {
-    from: Option<Incoming>,
     left: u64,
     silence_max: Duration,
     silence: Option<Pin<Box<Sleep>>>,
@@ -47,7 +68,7 @@ impl Upload {
     pub fn none() -> Self {
         let progress = Rc::new(Progress::default());
         progress.over.set(true);
-        Self { from: None, left: 0, silence_max: Duration::ZERO, silence: None, progress }
+        Self { left: 0, silence_max: Duration::ZERO, silence: None, progress }
     }
 
     /// A client's, at most `bytes_max`, with at most `silence_max` between two pieces.
@@ -55,11 +76,12 @@ impl Upload {
         if from.is_end_stream() {
             return Self::none();
         }
-        Self { from: Some(from), left: bytes_max, silence_max, silence: None, progress: Rc::default() }
+        let progress = Rc::new(Progress { from: RefCell::new(Some(from)), ..Progress::default() });
+        Self { left: bytes_max, silence_max, silence: None, progress }
     }
 
     pub(super) fn is_none(&self) -> bool {
-        self.from.is_none()
+        self.progress.from.borrow().is_none()
     }
 
     pub(super) fn progress(&self) -> Rc<Progress> {
@@ -67,7 +89,7 @@ impl Upload {
     }
 
     fn end(&mut self, fault: Option<UploadFault>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        self.from = None;
+        drop(self.progress.from.take());
         self.silence = None;
         self.progress.over.set(true);
         self.progress.fault.set(fault);
@@ -85,8 +107,13 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let this = self.get_mut();
         loop {
-            let Some(from) = &mut this.from else { return Poll::Ready(None) };
-            let Poll::Ready(frame) = Pin::new(from).poll_frame(cx) else {
+            let polled = match this.progress.from.borrow_mut().as_mut() {
+                Some(from) => Pin::new(from).poll_frame(cx),
+                // What was given up must not look complete.
+                None => return Poll::Ready(this.progress.fault.get().map(Err)),
+            };
+            let Poll::Ready(frame) = polled else {
+                this.progress.sender.replace(Some(cx.waker().clone()));
                 // The clock runs only while the client is waited for: a slow upstream is not its fault.
                 let silence_max = this.silence_max;
                 let silence = this.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence_max)));
@@ -112,11 +139,13 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.from.as_ref().is_none_or(Body::is_end_stream)
+        let from = self.progress.from.borrow();
+        from.as_ref().map_or(self.progress.fault.get().is_none(), Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.from.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let from = self.progress.from.borrow();
+        from.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -36,6 +36,9 @@ impl Client {
             return Err("a client is `buyer:ID`, `ip:ADDRESS` or `ip:NETWORK/LENGTH`");
         };
         let network = match ip.parse::<IpNet>() {
+            Ok(IpNet::V6(network)) if network.addr().to_ipv4_mapped().is_some() => {
+                return Err("this is an IPv4 network in IPv6 spelling: write it as a.b.c.d/length");
+            }
             Ok(network) => network,
             Err(_) => match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
                 Ok(IpAddr::V4(ip)) => Ipv4Net::from(ip).into(),
@@ -93,7 +96,15 @@ mod tests {
             assert_eq!(spelt(text).as_deref(), Ok(expected), "{text}");
             assert_eq!(spelt(expected).as_deref(), Ok(expected));
         }
-        for text in ["ann", "buyer:", "buyer:two words", "ip:", "ip:localhost", "ip:10.0.0.0/33"] {
+        for text in [
+            "ann",
+            "buyer:",
+            "buyer:two words",
+            "ip:",
+            "ip:localhost",
+            "ip:10.0.0.0/33",
+            "ip:::ffff:198.51.100.0/120",
+        ] {
             assert!(Client::parse(text).is_err(), "{text}");
         }
     }

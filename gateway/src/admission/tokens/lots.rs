@@ -160,8 +160,8 @@ impl Lots {
         }
         // Never hopeless: a share of nothing would keep everybody out, so that nothing would be asked for.
         let least = f64::from(self.terms.rate_per_s) / 64.0;
-        Duration::try_from_secs_f64((missing - 1.0) / self.given_per_s.max(least)).unwrap_or(Duration::MAX)
-            + self.terms.pause()
+        let seconds = (missing - 1.0).max(0.0) / self.given_per_s.max(least);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).saturating_add(self.terms.pause())
     }
 
     #[cfg(test)]
@@ -219,6 +219,14 @@ mod tests {
         assert!(lots.take(start + Duration::from_millis(300)).is_none());
         lots.give_back(until, start + Duration::from_millis(300));
         assert_eq!(lots.held(), 0);
+    }
+
+    #[test]
+    fn less_than_one_token_missing_is_a_wait_like_any_other() {
+        let (mut lots, start) = lots(1_000, 1_000);
+        lots.put(2, 2, start, Duration::ZERO);
+        assert_eq!(lots.until(2.5), lots.until(3.0));
+        assert_eq!(lots.until(2.0), Duration::ZERO);
     }
 
     #[test]

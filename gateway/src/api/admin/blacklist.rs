@@ -155,9 +155,10 @@ async fn follow(core: &Core, version: &mut String) {
     let Some(redis) = &core.redis else { return };
     let Ok(Some(read)) = redis.ops().read_bans(version).await else { return };
     let lost = read.version == "0" && !version.is_empty() && version != "0";
-    if lost {
+    let known = if lost { core.app.blacklist.list(core.app.clock.now_ms()) } else { Vec::new() };
+    if !known.is_empty() {
         let most = core.live().config.blacklist.bans_max;
-        for (client, ban) in core.app.blacklist.list(core.app.clock.now_ms()) {
+        for (client, ban) in known {
             let Ok(packed) = serde_json::to_string(&ban) else { continue };
             if redis.ops().put_ban(&client.to_string(), &packed, most).await.is_err() {
                 // Read again at the next look: the version has not been taken over.

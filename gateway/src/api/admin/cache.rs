@@ -33,9 +33,14 @@ pub(in crate::api) async fn forget_cache(
             return Err(Refusal::BadRequest(why.into()));
         }
     };
-    let forgotten = core.app.cache.forget(name, &prefix);
-    if let Some(second) = &core.second {
-        second.forget_all().await;
+    // Redis first: what is forgotten here before would be fetched from there again.
+    if let Some(second) = &core.second
+        && !second.forget_all().await
+    {
+        let why =
+            "Redis did not answer, and may still hold some of it; nothing was forgotten here: try again";
+        return Err(Refusal::LedgerUnavailable(why.into()));
     }
+    let forgotten = core.app.cache.forget(name, &prefix);
     Ok(answer::json(StatusCode::OK, &Forgotten { forgotten }))
 }
